@@ -1,0 +1,17 @@
+"""Spiking neural networks by events: any ODE neuron, exact spike times, exact gradients."""
+
+from .connections import Dense as Dense
+from .engine.report import SimulationError as SimulationError
+from .engine.results import RESULTS as RESULTS
+from .evnn import FFEvNN as FFEvNN
+from .evnn import Record as Record
+from .io import load as load
+from .io import save as save
+from .neuron_models import LIF as LIF
+from .neuron_models import QIF as QIF
+from .neuron_models import NeuronModel as NeuronModel
+from .neuron_models import Parameter as Parameter
+from .neuron_models.check import check_neuron_model as check_neuron_model
+from .neuron_models.parameter import trainable as trainable
+
+__version__ = "0.1.0"

@@ -1,0 +1,138 @@
+"""What the constructor and the queries of a network accept."""
+
+import difflib
+import inspect
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike
+
+from .neuron_models import NeuronModel
+
+# The errors of steps add up over a run, and grow while a neuron approaches its threshold slowly. Each
+# step is therefore held to this fraction of the tolerance that was asked for.
+_PER_STEP = 0.03
+
+WEIGHT_NAMES = ("init_weights", "wlim", "wmean", "fan_in_mode")
+
+
+def as_floats(name: str, value: ArrayLike, dtype) -> Array:
+    array = value if isinstance(value, jax.Array) else np.asarray(value)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} has dtype {array.dtype}, expected floating point numbers: pass times in ms as floats")
+    if isinstance(array, jax.Array) and array.dtype != dtype:
+        raise TypeError(f"{name} has dtype {array.dtype}, expected {jnp.dtype(dtype)}: use {name}.astype(net.dtype)")
+    return jnp.asarray(array, dtype)
+
+
+def checked_sizes(layers: Sequence[int], in_size: int) -> tuple[tuple[int, ...], int]:
+    if isinstance(layers, int):
+        raise ValueError(f"layers is {layers}, expected a list with the size of each layer: pass [{layers}]")
+    sizes = tuple(checked_count(f"layers[{number}]", size) for number, size in enumerate(layers))
+    if not sizes:
+        raise ValueError("layers is empty, expected the size of at least one layer")
+    if isinstance(in_size, bool) or int(in_size) != in_size or in_size < 0:
+        raise ValueError(f"in_size is {in_size!r}, expected a whole number, 0 or more")
+    return sizes, int(in_size)
+
+
+def checked_dtype(dtype) -> Any:
+    dtype = jnp.dtype(dtype)
+    if dtype not in (jnp.dtype("float32"), jnp.dtype("float64")):
+        raise ValueError(f"dtype is {dtype}, expected float32 or float64")
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise ValueError('dtype float64 is switched off in JAX: first call jax.config.update("jax_enable_x64", True)')
+    return dtype
+
+
+def checked_time(name: str, value: float) -> float:
+    value = float(value)
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} is {value}, expected a finite time in ms greater than 0")
+    return value
+
+
+def checked_slope(value: float) -> float:
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"min_slope is {value}, expected a finite slope per ms, 0 or more")
+    return float(value)
+
+
+def checked_count(name: str, value: int) -> int:
+    if isinstance(value, bool) or int(value) != value or value < 1:
+        raise ValueError(f"{name} is {value!r}, expected a whole number, 1 or more")
+    return int(value)
+
+
+def checked_controller(controller, rtol: float | None, atol: float | None):
+    if controller is None:
+        rtol = 1e-4 if rtol is None else _tolerance("rtol", rtol)
+        atol = rtol / 100 if atol is None else _tolerance("atol", atol)
+        return diffrax.PIDController(rtol=rtol * _PER_STEP, atol=atol * _PER_STEP)
+    if rtol is not None or atol is not None:
+        raise ValueError("rtol and atol go to the stepsize_controller that was passed: set them there")
+    return controller
+
+
+def _tolerance(name: str, value: float) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} is {value}, expected a finite number greater than 0")
+    return float(value)
+
+
+def step_limit(max_steps: int | None, controller, max_solver_time: float, stepsize: float) -> int:
+    if max_steps is not None:
+        return checked_count("max_steps", max_steps)
+    if isinstance(controller, diffrax.ConstantStepSize):
+        return math.ceil(max_solver_time / stepsize) + 4096
+    return 4096
+
+
+def one_model_per_layer(neuron_model, n_layers: int) -> list[type[NeuronModel]]:
+    models = list(neuron_model) if isinstance(neuron_model, list | tuple) else [neuron_model] * n_layers
+    if len(models) != n_layers:
+        raise ValueError(f"neuron_model has {len(models)} entries, expected one for each of the {n_layers} layers")
+    for model in models:
+        if not (inspect.isclass(model) and issubclass(model, NeuronModel)):
+            raise TypeError(f"neuron_model is {model!r}, expected a class that subclasses NeuronModel")
+    return models
+
+
+def one_value_per_layer(hyperparameters: dict[str, Any], n_layers: int) -> dict[str, list[Any]]:
+    """One value per layer. A list or tuple already is one; `trainable` holds names and `y0` a state."""
+    split = {}
+    for name, value in hyperparameters.items():
+        if _has_entries(name, value):
+            if len(value) != n_layers:
+                raise ValueError(
+                    f"{name} is a {type(value).__name__} of {len(value)}, expected one entry for each of the "
+                    f"{n_layers} layers: for one value per neuron pass an array"
+                )
+            split[name] = list(value)
+        else:
+            split[name] = [value] * n_layers
+    return split
+
+
+def _has_entries(name: str, value: Any) -> bool:
+    """Whether a value has one entry per layer: lists and tuples do, but for names and for the channels of a state."""
+    if not isinstance(value, list | tuple) or name == "trainable":
+        return False
+    return name != "y0" or any(np.ndim(entry) > 0 for entry in value)
+
+
+def check_names(hyperparameters: dict[str, Any], models: list[type[NeuronModel]], network: Iterable[str]) -> None:
+    """A `TypeError` for a keyword that neither the connections nor any of the models know."""
+    known = set(WEIGHT_NAMES)
+    for model in models:
+        known |= set(inspect.signature(model).parameters) - {"n_neurons", "dtype", "key"}
+    for name in hyperparameters:
+        if name not in known:
+            close = difflib.get_close_matches(name, [*known, *network], 1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}"
+            raise TypeError(f"unknown keyword {name!r}: {hint}")

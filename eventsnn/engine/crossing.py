@@ -1,0 +1,108 @@
+"""Threshold crossings inside a step.
+
+A step hands over the spike condition g and its slope along the trajectory at both ends. Together
+they fix a cubic. The cubic decides which steps to look into and where to look; the answer itself
+always comes from true solver steps to that place, so that a spike time carries the solver's order
+and not the cubic's.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from .rows import Channels, Rows
+
+_Lanes = Float[Array, "batch neurons"]
+
+
+def condition_and_slope(rows: Rows, t: _Lanes, y: Channels, slope: Channels) -> tuple[_Lanes, _Lanes]:
+    """The spike condition g, and dg/dt along the trajectory."""
+    return jax.jvp(rows.condition, (t, y), (jnp.ones_like(t), slope))
+
+
+def time_resolution(t: _Lanes) -> _Lanes:
+    """The distance at which two times count as equal: four units in the last place."""
+    return 4 * jnp.finfo(t.dtype).eps * jnp.abs(t)
+
+
+class Cubic(eqx.Module):
+    """The cubic through g at both ends of a step with the slopes there, over x in [0, 1].
+
+    - `g0`, `g1`: the spike condition at the start and the end.
+    - `d0`, `d1`: its slopes there, times the step size.
+    """
+
+    g0: _Lanes
+    g1: _Lanes
+    d0: _Lanes
+    d1: _Lanes
+
+    def value(self, x: _Lanes) -> _Lanes:
+        c2, c3 = self._coefficients()
+        return self.g0 + x * (self.d0 + x * (c2 + x * c3))
+
+    def peak(self) -> tuple[_Lanes, _Lanes]:
+        """Where the interior maximum is, and its value; 0 and -inf where there is none."""
+        c2, c3 = self._coefficients()
+        discriminant = c2**2 - 3 * c3 * self.d0
+        root = jnp.sqrt(jnp.maximum(discriminant, 0))
+        # The root of the derivative with negative curvature, in the form without cancellation.
+        falling = c2 <= 0
+        numerator = jnp.where(falling, self.d0, -c2 - root)
+        denominator = jnp.where(falling, root - c2, 3 * c3)
+        x = numerator / jnp.where(denominator == 0, 1, denominator)
+        inside = (discriminant > 0) & (denominator != 0) & (x > 0) & (x < 1)
+        x = jnp.where(inside, x, 0)
+        return x, jnp.where(inside, self.value(x), -jnp.inf)
+
+    def first_root(self, end: _Lanes) -> _Lanes:
+        """The crossing in (0, end), for g below 0 at 0 and above at `end`: four bracketed Newton steps."""
+        c2, c3 = self._coefficients()
+        low, high = jnp.zeros_like(end), end
+        at_end = self.value(end)
+        x = end * self.g0 / jnp.where(self.g0 == at_end, 1, self.g0 - at_end)
+        for _ in range(4):
+            x = jnp.where((x > low) & (x < high), x, 0.5 * (low + high))
+            value = self.value(x)
+            slope = self.d0 + x * (2 * c2 + x * 3 * c3)
+            low, high = jnp.where(value < 0, x, low), jnp.where(value < 0, high, x)
+            x = x - value / jnp.where(slope == 0, 1, slope)
+        return jnp.where((x > low) & (x < high), x, 0.5 * (low + high))
+
+    def _coefficients(self) -> tuple[_Lanes, _Lanes]:
+        rise = self.g1 - self.g0
+        return 3 * rise - 2 * self.d0 - self.d1, self.d0 + self.d1 - 2 * rise
+
+
+class Bracket(eqx.Module):
+    """A crossing on its way to being found: g < 0 at `low`, g >= 0 at `high`.
+
+    - `x`: the place to try next, as an offset from the start of the step.
+    - `last_x`, `last_g`: the latest try that is known; `last_x` is `x` before the first.
+    """
+
+    low: _Lanes
+    high: _Lanes
+    x: _Lanes
+    last_x: _Lanes
+    last_g: _Lanes
+
+    def refine(self, g: _Lanes, slope: _Lanes, resolution: _Lanes) -> tuple["Bracket", Bool[Array, "batch neurons"]]:
+        """After a try at `x` gave `g`: the smaller bracket, and whether `x` is the crossing.
+
+        First a Newton step with the `slope` along the trajectory, then secant steps: the end of a
+        long step moves with the step's size at a somewhat different rate than the trajectory, so
+        that Newton steps alone could circle around the crossing. The middle of the bracket is
+        tried where this leaves the bracket, or does not halve the change from one try to the next.
+        """
+        run = self.x - self.last_x
+        first = run == 0
+        slope = jnp.where(first, slope, (g - self.last_g) / jnp.where(first, 1, run))
+        change = -g / jnp.where(slope == 0, 1, slope)
+        low, high = jnp.where(g < 0, self.x, self.low), jnp.where(g < 0, self.high, self.x)
+        sound = (slope > 0) & (first | (jnp.abs(change) < 0.5 * jnp.abs(run)))
+        found = ((jnp.abs(change) <= resolution) & (slope > 0)) | (g == 0) | (high - low <= resolution)
+        x = self.x + change
+        x = jnp.where(sound & (x > low) & (x < high), x, 0.5 * (low + high))
+        return Bracket(low, high, x, self.x, g), found

@@ -1,0 +1,117 @@
+"""A stack of layers: each runs on the spikes of the one before."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..neuron_models.base import NeuronModel
+from ..neuron_models.parameter import Parameter, per_neuron, trainable
+from .arrivals import from_input
+from .control import AbstractControl
+from .independent import LayerInputs, LayerRun, LayerTask, run_layer
+from .lanes import Arrivals
+from .report import Check, LayerReport, Report
+from .step import AbstractStepper
+
+
+class Solving(eqx.Module):
+    """How a network is solved, and within which limits.
+
+    - `max_steps`: how many solver steps a neuron may take.
+    - `max_event_steps`: how many spikes a layer may emit.
+    - `min_slope`: gradients take no threshold to be crossed more slowly than this.
+    """
+
+    stepper: AbstractStepper
+    control: AbstractControl
+    max_steps: int = eqx.field(static=True)
+    max_event_steps: int = eqx.field(static=True)
+    min_slope: float = eqx.field(static=True)
+
+
+class Wanted(eqx.Module):
+    """What is asked of the last layer.
+
+    - `t_end`: until when all layers run, in ms.
+    - `times`: when to look at the state.
+    - `stop_after`: how many spikes of each neuron are enough.
+    - `slopes`: whether to tell how steeply thresholds are crossed, in all layers.
+    """
+
+    t_end: Float[Array, ""]
+    times: Float[Array, " times"] | None = None
+    stop_after: int | None = eqx.field(static=True, default=None)
+    slopes: bool = eqx.field(static=True, default=False)
+
+
+def run_layers(
+    solving: Solving,
+    neurons: tuple[NeuronModel, ...],
+    weights: tuple[Float[Array, "inputs neurons"], ...],
+    in_spikes: Float[Array, "inputs spikes"],
+    wanted: Wanted,
+) -> list[LayerRun]:
+    """Run the layers one after the other."""
+    arrivals = from_input(in_spikes)
+    runs: list[LayerRun] = []
+    for model, matrix in zip(neurons, weights, strict=True):
+        last = len(runs) == len(neurons) - 1
+        run = _run_one(solving, model, matrix, arrivals, wanted if last else Wanted(wanted.t_end, slopes=wanted.slopes))
+        runs.append(run)
+        arrivals = Arrivals(run.times, run.neurons)
+    return runs
+
+
+def _run_one(solving: Solving, model: NeuronModel, weights: Array, arrivals: Arrivals, wanted: Wanted) -> LayerRun:
+    size = weights.shape[1]
+    model = per_neuron(model, size)
+    numbers, rest = eqx.partition(model, eqx.is_inexact_array)
+    capacity = solving.max_event_steps if wanted.stop_after is None else size * wanted.stop_after
+    task = LayerTask(
+        rest=rest,
+        wanted=trainable(model),
+        stepper=solving.stepper,
+        control=solving.control,
+        capacity=capacity,
+        stop_after=wanted.stop_after,
+        # Besides its steps a neuron takes one iteration per arrival and a few per spike.
+        max_iterations=solving.max_steps + arrivals.times.shape[0] + 4 * capacity,
+        min_slope=solving.min_slope,
+        slopes=wanted.slopes,
+    )
+    t_end = jax.lax.stop_gradient(wanted.t_end)
+    return run_layer(task, LayerInputs(numbers, weights, arrivals, model.init_state(size), t_end, wanted.times))
+
+
+def report_of(
+    runs: list[LayerRun],
+    neurons: tuple[NeuronModel, ...],
+    weights: tuple[Float[Array, "inputs neurons"], ...],
+    in_spikes: Float[Array, "inputs spikes"],
+    checks: tuple[Check, ...] = (),
+    max_spikes: int | None = None,
+) -> Report:
+    """What went wrong in a run. `max_spikes` limits what a neuron of the last layer may emit."""
+    expected = "expected a time of 0 ms or later, or inf where there is no spike"
+    limits = [None] * (len(runs) - 1) + [max_spikes]
+    layers = tuple(
+        LayerReport(run.count, run.status, run.stopped, run.spikes, run.times.shape[0], limit)
+        for run, limit in zip(runs, limits, strict=True)
+    )
+    times = Check(in_spikes, ~(in_spikes >= 0), "in_spikes", expected)
+    numbers = _number_checks("neurons", neurons) + _number_checks("weights", weights)
+    return Report((times, *checks, *numbers), layers)
+
+
+def _number_checks(name: str, tree) -> list[Check]:
+    """Every number is finite, and every time constant positive."""
+    checks = []
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: isinstance(leaf, Parameter))
+    for path, leaf in leaves:
+        value, positive = (leaf.value, leaf.positive) if isinstance(leaf, Parameter) else (leaf, False)
+        if eqx.is_inexact_array(value):
+            bad = ~jnp.isfinite(value) | (positive & (value <= 0))
+            expected = "expected a finite number greater than 0" if positive else "expected a finite number"
+            checks.append(Check(value, bad, name + jax.tree_util.keystr(path), expected))
+    return checks

@@ -1,0 +1,201 @@
+"""A layer of neurons that do not see each other: from arrivals to spikes, forwards and backwards."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from .adjoint import Cotangents, end_of_run
+from .batching import hand_batched
+from .control import AbstractControl
+from .iteration import Physics
+from .lanes import Arrivals, Segment
+from .replay import Past, sweep_run
+from .rows import Rows
+from .run import Lookups, answer, finish, start_run
+from .spike_list import sort
+from .step import AbstractStepper
+
+# How many segments of each neuron are written down for the reverse sweep. A longer run is replayed in pieces of
+# this length, so that memory does not grow with the number of steps.
+_RECORDED = 64
+
+
+class LayerTask(eqx.Module):
+    """What to do with a layer, apart from the numbers.
+
+    - `rest`: the model without its numbers; `wanted` marks the numbers that take gradients.
+    - `capacity`: how many spikes the layer may emit.
+    - `stop_after`: a neuron is done after that many spikes; `None` for no such limit.
+    - `max_iterations`: how many iterations the loop may take.
+    - `min_slope`: gradients take no threshold to be crossed more slowly than this.
+    - `slopes`: whether the slopes of the crossings are wanted.
+    """
+
+    rest: Any
+    wanted: PyTree[bool]
+    stepper: AbstractStepper
+    control: AbstractControl
+    capacity: int
+    stop_after: int | None
+    max_iterations: int
+    min_slope: float = 0.0
+    slopes: bool = False
+    args: Any = None
+
+    def physics(self, inputs: "LayerInputs") -> Physics:
+        batch = max(leaf.shape[0] for leaf in jax.tree.leaves(inputs))
+        arrivals, t_end = _to_batch((inputs.arrivals, inputs.t_end), batch)
+        rows = Rows(inputs.numbers, self.rest, self.args)
+        return Physics(
+            rows=rows,
+            weights=inputs.weights,
+            arrivals=arrivals,
+            t_end=t_end,
+            stepper=self.stepper,
+            control=self.control,
+            stop_after=self.stop_after,
+            min_slope=self.min_slope,
+        )
+
+
+class LayerInputs(eqx.Module):
+    """The numbers of a run.
+
+    - `numbers`: the floating point leaves of the model.
+    - `y0`: the initial state.
+    - `times`: query times, or `None`.
+    """
+
+    numbers: PyTree
+    weights: Float[Array, "*batch inputs neurons"]
+    arrivals: Arrivals
+    y0: Float[Array, "*batch neurons channels"]
+    t_end: Float[Array, "*batch"]
+    times: Float[Array, "*batch times"] | None
+
+
+class LayerRun(eqx.Module):
+    """What a run gives.
+
+    - `times`, `neurons`: the spikes, by time and then by neuron; `inf` behind the last.
+    - `slopes`: how steeply each of them crossed the threshold.
+    - `count`: how many spikes the layer emitted, which is more than `capacity` if the list is too short.
+    - `spikes`: how many spikes each neuron emitted.
+    - `status`, `stopped`: how each neuron ended, and where its clock stood.
+    - `states`: the state at every query time.
+    """
+
+    times: Float[Array, "*batch capacity"]
+    neurons: Int[Array, "*batch capacity"]
+    slopes: Float[Array, "*batch capacity"] | None
+    count: Int[Array, "*batch"]
+    spikes: Int[Array, "*batch neurons"]
+    status: Int[Array, "*batch neurons"]
+    stopped: Float[Array, "*batch neurons"]
+    states: Float[Array, "*batch neurons times channels"] | None
+
+
+class Trace(eqx.Module):
+    """What the reverse sweep needs to know about a run.
+
+    - `iterations`: how many there were.
+    - `arrival`, `count`: how many arrivals and segments each neuron had had at the end.
+    - `segments`: the first of them, with the batch in front.
+    - `order`: where each entry of the sorted spike list stood before.
+    """
+
+    iterations: Int[Array, " batch"]
+    arrival: Int[Array, "batch neurons"]
+    count: Int[Array, "batch neurons"]
+    segments: Segment
+    order: Int[Array, "batch capacity"]
+    lookups: Lookups | None
+
+
+def run_layer(task: LayerTask, inputs: LayerInputs) -> LayerRun:
+    """Run one sample through a layer; `jax.vmap` makes it a batch that shares one loop.
+
+    Differentiable by `numbers`, `weights`, the arrival times, `y0` and the query times.
+    """
+    forward = hand_batched(lambda inputs: _forward(task, inputs, 0)[0])
+    recorded = hand_batched(lambda inputs: _forward(task, inputs, _RECORDED))
+    backward = hand_batched(lambda *args: _backward(task, *args))
+
+    run = jax.custom_vjp(forward)
+    run.defvjp(
+        lambda inputs: _with_residuals(recorded(inputs), inputs),
+        lambda residuals, ct: (backward(*residuals, ct.times, ct.states),),
+    )
+    out = run(jax.tree.map(lambda leaf: leaf[None], inputs))
+    return jax.tree.map(lambda leaf: leaf[0], out)
+
+
+def _with_residuals(out: tuple[LayerRun, Trace], inputs: LayerInputs):
+    run, trace = out
+    return run, (inputs, trace)
+
+
+def _forward(task: LayerTask, inputs: LayerInputs, recorded: int) -> tuple[LayerRun, Trace | None]:
+    physics = task.physics(inputs)
+    y0 = _initial_state(physics, inputs)
+    times = None if inputs.times is None else _to_batch(inputs.times, y0[0].shape[0])
+    run = start_run(physics, y0, task.capacity, times, recorded, task.slopes)
+    run = finish(physics, run, task.max_iterations)
+    spikes, order = sort(run.spikes)
+    states = None
+    if run.lookups is not None:
+        states = jnp.stack(answer(physics, run.lookups), axis=-1)
+    out = LayerRun(
+        times=spikes.times,
+        neurons=spikes.neurons,
+        slopes=spikes.slopes,
+        count=spikes.count,
+        spikes=run.lanes.spikes,
+        status=run.lanes.ended(),
+        stopped=run.lanes.t,
+        states=states,
+    )
+    if run.segments is None:
+        return out, None
+    segments = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), run.segments)
+    iterations = jnp.broadcast_to(run.iteration, spikes.count.shape)
+    return out, Trace(iterations, run.lanes.arrival, run.lanes.segments, segments, order, run.lookups)
+
+
+def _backward(task: LayerTask, inputs: LayerInputs, trace: Trace, ct_times, ct_states) -> LayerInputs:
+    physics = task.physics(inputs)
+    y0 = _initial_state(physics, inputs)
+    batch, capacity = trace.order.shape
+    segments = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), trace.segments)
+    # The forward pass sorted the spikes; the sweep meets them in the order in which they were found.
+    by_spike = jnp.zeros_like(ct_times).at[jnp.arange(batch)[:, None], trace.order].set(ct_times)
+    ct, by_query = end_of_run(physics, task.wanted, len(y0), trace.arrival, trace.lookups, ct_states)
+    past = Past(jnp.max(trace.iterations, initial=0), trace.count, segments)
+    ct = sweep_run(physics, task.wanted, by_spike, y0, past, task.max_iterations, ct, by_query)
+    return _as_inputs(task, inputs, ct, by_query)
+
+
+def _as_inputs(task: LayerTask, inputs: LayerInputs, ct: Cotangents, by_query) -> LayerInputs:
+    """Cotangents in the shape of the inputs, one per sample."""
+    batch = ct.t.shape[0]
+
+    def fill(leaf, by):
+        return jnp.zeros((batch, *leaf.shape[1:]), leaf.dtype) if by is None else by
+
+    numbers = jax.tree.map(fill, inputs.numbers, ct.numbers, is_leaf=lambda leaf: leaf is None)
+    times = None if by_query is None else by_query.times
+    # Integers have no cotangent, and the end of the run passes none on.
+    nothing: Any = None
+    return LayerInputs(numbers, ct.weights, Arrivals(ct.arrivals, nothing), jnp.stack(ct.y, axis=-1), nothing, times)
+
+
+def _initial_state(physics: Physics, inputs: LayerInputs):
+    y0 = _to_batch(inputs.y0, physics.t_end.shape[0])
+    return tuple(y0[..., channel] for channel in range(y0.shape[-1]))
+
+
+def _to_batch(tree: PyTree, batch: int) -> PyTree:
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape[1:])), tree)

@@ -1,0 +1,92 @@
+"""What the engine carries from one iteration to the next."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from .crossing import Bracket
+from .rows import Channels
+
+# What a lane did in one iteration. Everything from ROOT on is a spike.
+NOTHING, STEP, ARRIVAL, END, ROOT, INSTANT = range(6)
+
+# What a lane is looking for: nothing, the top of a peak that may touch the threshold, or a crossing.
+STEPPING, PROBING, POLISHING = range(3)
+
+# How a lane ended.
+FINE, NOT_FINITE, RESET_HIGH, STEP_SMALL, TOO_LONG = range(5)
+
+
+class Arrivals(eqx.Module):
+    """The spikes that reach a layer, sorted by time, `inf` behind the last.
+
+    - `times`: when, one list for all neurons of the layer.
+    - `sources`: the row of the weight matrix that each comes through.
+    """
+
+    times: Float[Array, "batch arrivals"]
+    sources: Int[Array, "batch arrivals"]
+
+
+class Lanes(eqx.Module):
+    """The state of every neuron of every sample, each at its own time.
+
+    - `t`, `y`: clock and state.
+    - `h`, `memory`: the size proposed for the next step, and what the step size controller remembers.
+    - `arrival`: index of the next arrival.
+    - `search`: what the lane is looking for, and `bracket` where inside the step.
+    - `jumped`: whether the state jumped at this instant, so that the threshold is tested again.
+    - `reset`: whether that jump was a reset.
+    - `spikes`, `segments`: how many spikes and accepted steps there were so far.
+    - `done`, `status`: whether and how it ended.
+    """
+
+    t: Float[Array, "batch neurons"]
+    y: Channels
+    h: Float[Array, "batch neurons"]
+    memory: PyTree
+    arrival: Int[Array, "batch neurons"]
+    search: Int[Array, "batch neurons"]
+    bracket: Bracket
+    jumped: Bool[Array, "batch neurons"]
+    reset: Bool[Array, "batch neurons"]
+    spikes: Int[Array, "batch neurons"]
+    segments: Int[Array, "batch neurons"]
+    done: Bool[Array, "batch neurons"]
+    status: Int[Array, "batch neurons"]
+
+    def ended(self) -> Int[Array, "batch neurons"]:
+        """How each lane ended, for those that did not end as well."""
+        return jnp.where(self.done, self.status, TOO_LONG)
+
+
+class Segment(eqx.Module):
+    """A step from (`t`, `y`) of size `h`, and the event at its end; `slot` is where a spike stands in the list."""
+
+    kind: Int[Array, "*steps batch neurons"]
+    t: Float[Array, "*steps batch neurons"]
+    h: Float[Array, "*steps batch neurons"]
+    slot: Int[Array, "*steps batch neurons"]
+    y: tuple[Float[Array, "*steps batch neurons"], ...]
+
+
+def start_lanes(y0: Channels, h: Float[Array, "batch neurons"], memory: PyTree) -> Lanes:
+    """All lanes at time 0; the state just begun counts as a jump."""
+    zero = jnp.zeros_like(y0[0])
+    nought = jnp.zeros(zero.shape, jnp.int32)
+    no = jnp.zeros(zero.shape, bool)
+    return Lanes(
+        t=zero,
+        y=y0,
+        h=h,
+        memory=memory,
+        arrival=nought,
+        search=nought,
+        bracket=Bracket(zero, zero, zero, zero, zero),
+        jumped=~no,
+        reset=no,
+        spikes=nought,
+        segments=nought,
+        done=no,
+        status=nought,
+    )

@@ -1,0 +1,118 @@
+"""Hyperparameters of neurons: scalar or one per neuron, fixed or trainable."""
+
+from collections.abc import Iterable, Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, ArrayLike, PyTree
+
+
+class Parameter(eqx.Module):
+    """A number that describes a neuron, such as a time constant.
+
+    Read it in a model with `.value`. It is an ordinary leaf, so that two networks that differ
+    only in their numbers share one compilation; `trainable` says whether gradients reach it.
+
+    - `value`: shape `()` or `(neurons,)`, or `(neurons, channels)` for a state.
+    - `trainable`: whether it receives a gradient; a fixed one has gradient exactly 0.
+    - `positive`: whether values at or below 0 are an error (time constants).
+    """
+
+    value: Array
+    trainable: bool = eqx.field(static=True, default=False)
+    positive: bool = eqx.field(static=True, default=False)
+
+    def per_neuron(self, n_neurons: int) -> "Parameter":
+        """The same parameter with one value per neuron and, if it is fixed, no gradient."""
+        value = self.value if self.trainable else jax.lax.stop_gradient(self.value)
+        if value.ndim == 0:
+            value = jnp.broadcast_to(value, (n_neurons,))
+        return Parameter(value, self.trainable, self.positive)
+
+
+def per_neuron(tree: PyTree, n_neurons: int) -> PyTree:
+    """A model with one value per neuron in every parameter, and no gradient to those that are fixed."""
+    return jax.tree.map(
+        lambda leaf: leaf.per_neuron(n_neurons) if isinstance(leaf, Parameter) else leaf, tree, is_leaf=_is_parameter
+    )
+
+
+def trainable(network: PyTree) -> PyTree:
+    """A filter for `equinox.partition` and optax: `True` for what receives gradients.
+
+    That is every floating point array, except for hyperparameters that are fixed.
+    """
+
+    def marked(leaf):
+        if isinstance(leaf, Parameter):
+            return jax.tree.map(lambda _: leaf.trainable, leaf)
+        return eqx.is_inexact_array(leaf)
+
+    return jax.tree.map(marked, network, is_leaf=_is_parameter)
+
+
+def _is_parameter(leaf) -> bool:
+    return isinstance(leaf, Parameter)
+
+
+def make_parameter(
+    name: str,
+    value: ArrayLike,
+    n_neurons: int,
+    dtype,
+    *,
+    trainable: Iterable[str] = (),
+    positive: bool = False,
+) -> Parameter:
+    """Check `value` and wrap it.
+
+    **Raises:** `ValueError` if it is not a finite scalar or `(n_neurons,)` array, or if it has to
+    be positive and is not.
+    """
+    array = checked_array(name, value, ((), (n_neurons,)), dtype)
+    if positive:
+        reject(name, array, array <= 0, "greater than 0")
+    return Parameter(array, name in trainable, positive)
+
+
+def make_state(
+    name: str, value: ArrayLike | Sequence[float], shape: tuple[int, int], dtype, *, trainable: Iterable[str] = ()
+) -> Parameter:
+    """An initial state of `shape` from one number, one row of channels, or the whole state."""
+    state = checked_array(name, value, ((), shape[1:], shape), dtype)
+    return Parameter(jnp.broadcast_to(state, shape), name in trainable)
+
+
+def trainable_names(trainable: Iterable[str], names: tuple[str, ...]) -> tuple[str, ...]:
+    """`trainable` as a tuple; a `ValueError` if it holds something that is not one of `names`."""
+    trainable = (trainable,) if isinstance(trainable, str) else tuple(trainable)
+    unknown = [name for name in trainable if name not in names]
+    if unknown:
+        raise ValueError(f"trainable names {unknown[0]!r}, expected some of {', '.join(names)}")
+    return trainable
+
+
+def checked_array(name: str, value: ArrayLike | Sequence[float], shapes: tuple[tuple[int, ...], ...], dtype) -> Array:
+    """`value` as an array of `dtype`; a `ValueError` if its shape is none of `shapes` or if it is not finite."""
+    try:
+        array = jnp.asarray(value, dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a number or an array of numbers, got {value!r}") from error
+    if array.shape not in shapes:
+        wanted = " or ".join("a scalar" if shape == () else f"shape {shape}" for shape in shapes)
+        raise ValueError(f"{name} has shape {array.shape}, expected {wanted}")
+    reject(name, array, ~jnp.isfinite(array), "finite")
+    return array
+
+
+def reject(name: str, array: Array, bad: Array, wanted: str) -> None:
+    """A `ValueError` that names the first `bad` element. Under a transformation, where numbers are unknown, nothing."""
+    if isinstance(bad, Tracer):
+        return
+    if np.any(bad):
+        where = tuple(int(i) for i in np.argwhere(np.asarray(bad))[0])
+        position = f"[{', '.join(map(str, where))}]" if where else ""
+        raise ValueError(f"{name}{position} is {array[where]}, expected a value that is {wanted}")

@@ -1,0 +1,72 @@
+"""The network that is trained on Yin-Yang, as published for LIF, and a like one for QIF."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..evnn import FFEvNN
+from ..neuron_models import LIF, QIF
+from .yin_yang import CLASS_NAMES, IN_SIZE
+
+NEURONS = ("lif", "qif")
+"""The names of the neuron models that `make_network` knows."""
+
+PUBLISHED_HIDDEN = 200
+
+# Inputs come until 30 ms; an output that should win may spike some time after.
+_T_END = 45.0
+# Mean and standard deviation of the initial weights into the hidden and the output layer.
+_TMEM = {"lif": 20.0, "qif": 10.0}
+_WEIGHTS = {"lif": ((1.5, 0.78), (0.93, 0.1)), "qif": ((1.5, 0.78), (0.93, 0.1))}
+
+
+def make_network(
+    neuron: str = "lif",
+    hidden: int = PUBLISHED_HIDDEN,
+    *,
+    seed: int = 0,
+    rtol: float = 1e-3,
+    atol: float = 1e-4,
+    dtype=jnp.float32,
+) -> FFEvNN:
+    """A network of 5 inputs, one hidden layer and 3 outputs, without bias.
+
+    **Arguments:**
+
+    - `neuron`: `"lif"` or `"qif"`.
+    - `hidden`: the number of hidden neurons. The weights into the outputs are scaled by
+        200 / `hidden`, so that networks of all sizes spike from the start.
+    - `seed`: determines the initial weights.
+    - `rtol`, `atol`, `dtype`: see `FFEvNN`.
+
+    **Raises:** `ValueError` for another neuron, or fewer than one hidden neuron.
+
+    Source: Wunderlich and Pehle (2021), with the time constants 20 ms (here 10 ms
+    for QIF, whose potential takes longer to rise) and 5 ms and the threshold 1.
+    """
+    if neuron not in NEURONS:
+        raise ValueError(f"neuron is {neuron!r}, expected one of {', '.join(NEURONS)}")
+    if hidden < 1:
+        raise ValueError(f"hidden is {hidden}, expected at least 1 neuron")
+    random = np.random.default_rng(seed)
+    into_hidden, into_output = _WEIGHTS[neuron]
+    scale = PUBLISHED_HIDDEN / hidden
+    weights = [
+        random.normal(*into_hidden, (IN_SIZE, hidden)),
+        scale * random.normal(*into_output, (hidden, len(CLASS_NAMES))),
+    ]
+    return FFEvNN(
+        [hidden, len(CLASS_NAMES)],
+        IN_SIZE,
+        {"lif": LIF, "qif": QIF}[neuron],
+        _T_END,
+        jax.random.PRNGKey(seed),
+        tsyn=5.0,
+        tmem=_TMEM[neuron],
+        init_bias=0.0,
+        init_weights=weights,
+        rtol=rtol,
+        atol=atol,
+        max_event_steps=max(1000, 10 * hidden),
+        dtype=dtype,
+    )

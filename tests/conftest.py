@@ -1,0 +1,27 @@
+"""Both precisions in one session, strict about dtypes; `EVENTSNN_TYPECHECK=1` checks every annotated shape as well."""
+
+import os
+import tempfile
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# Nearly all of the time of the tests is compilation, and many tests compile the same program.
+jax.config.update("jax_compilation_cache_dir", os.path.join(tempfile.gettempdir(), f"eventsnn-tests-{os.getuid()}"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_programs_in_memory():
+    """Forget compiled programs after each file: hundreds of them use up the memory maps that a process may have."""
+    yield
+    jax.clear_caches()
+
+
+if os.environ.get("EVENTSNN_TYPECHECK") == "1":
+    from jaxtyping import install_import_hook
+
+    install_import_hook("eventsnn", "beartype.beartype")

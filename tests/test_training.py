@@ -1,0 +1,234 @@
+"""Yin-Yang data, the loss on first spikes, and training that can be interrupted."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from eventsnn.run_folder import CHECKPOINT, HISTORY, MODEL, Run, load_model, load_run, read_history, save_run
+from eventsnn.training.fit import (
+    EpochSummary,
+    Recipe,
+    Samples,
+    accuracy,
+    hidden_spikes_per_neuron,
+    predict,
+    start,
+    train_epoch,
+    weights_only,
+)
+from eventsnn.training.losses import first_spike_correct, first_spike_loss, wake_loss
+from eventsnn.training.yin_yang import classify, encode, load_split, make_yin_yang
+from eventsnn.training.yin_yang_network import make_network
+
+INF = jnp.inf
+
+
+def test_the_first_training_sample_is_the_published_one():
+    data = load_split("train")
+    np.testing.assert_allclose(data.points[0], (0.68030754, 0.45049925), atol=5e-9)
+    assert data.labels[0] == 2
+
+
+# Counted once with a separate plain loop over the rule of Kriener et al.; pins the data against changes.
+@pytest.mark.parametrize(
+    "name, counts",
+    [("train", (1681, 1702, 1617)), ("validation", (316, 336, 348)), ("test", (350, 316, 334))],
+)
+def test_every_split_has_the_published_size_and_its_class_counts(name, counts):
+    data = load_split(name)
+    assert len(data) == sum(counts)
+    np.testing.assert_array_equal(np.bincount(data.labels), counts)
+
+
+def test_every_point_lies_in_the_circle_and_has_the_class_of_its_place():
+    data = make_yin_yang(300, seed=7)
+    assert (np.hypot(*(data.points - 0.5).T) <= 0.5).all()
+    np.testing.assert_array_equal(classify(data.points), data.labels)
+
+
+@pytest.mark.parametrize(
+    "point, expected",
+    [
+        ((0.25, 0.5), 2),
+        ((0.75, 0.59), 2),
+        ((0.5, 0.9), 1),
+        ((0.5, 0.1), 0),
+        ((0.1, 0.45), 1),
+        ((0.9, 0.55), 0),
+        ((0.01, 0.01), -1),
+    ],
+)
+def test_the_class_of_a_place(point, expected):
+    assert classify(point) == expected
+
+
+def test_points_become_five_spikes_within_30_ms():
+    np.testing.assert_allclose(encode([[0.2, 0.9]])[0, :, 0], [6.0, 27.0, 24.0, 3.0, 0.0])
+
+
+def test_an_unknown_split_and_a_wrong_shape_are_errors():
+    with pytest.raises(ValueError, match="split is 'tset'"):
+        load_split("tset")
+    with pytest.raises(ValueError, match=r"points has shape \(3,\)"):
+        encode([1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="6000 samples were asked for"):
+        load_split("train").first(6000)
+
+
+def test_the_loss_is_the_formula_on_paper():
+    times, label = np.array([3.0, 3.4, 4.0]), 1
+    softmax = np.exp(-times / 0.5) / np.exp(-times / 0.5).sum()
+    expected = -np.log(softmax[label]) + 3e-3 * (np.exp(3.4 / 6.4) - 1)
+    loss = first_spike_loss(jnp.asarray(times)[None], jnp.array([label]), silent_time=30.0)
+    np.testing.assert_allclose(loss[0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("times", [[INF, 3.0, 4.0], [INF, INF, INF]])
+def test_a_silent_label_neuron_gives_a_finite_loss_without_gradient(times):
+    times = jnp.array([times])
+    loss, gradient = jax.value_and_grad(lambda t: first_spike_loss(t, jnp.array([0]), silent_time=30.0)[0])(times)
+    assert np.isfinite(loss)
+    np.testing.assert_array_equal(gradient, 0.0)
+    assert not first_spike_correct(times, jnp.array([0]))[0]
+
+
+def test_another_silent_neuron_costs_nothing_and_has_gradient_0():
+    times = jnp.array([[3.0, 3.2, INF]])
+    loss = lambda t: first_spike_loss(t, jnp.array([0]), silent_time=1e3)[0]  # noqa: E731
+    np.testing.assert_allclose(loss(times), loss(times.at[0, 2].set(500.0)), rtol=1e-6)
+    gradient = np.asarray(jax.grad(loss)(times))[0]
+    assert gradient[0] > 0 > gradient[1] and gradient[2] == 0.0
+
+
+def test_the_first_spike_decides_and_a_tie_is_wrong():
+    times = jnp.array([[1.0, 2.0, INF], [2.0, 1.0, INF], [1.0, 1.0, 5.0]])
+    np.testing.assert_array_equal(first_spike_correct(times, jnp.zeros(3, int)), [True, False, False])
+    assert accuracy(times, jnp.zeros(3, int)) == pytest.approx(1 / 3)
+
+
+def test_only_a_silent_correct_output_gets_more_weight():
+    times = jnp.array([[INF, 1.0, INF], [1.0, 2.0, INF]])
+    gradient = jax.grad(lambda w: wake_loss(times, jnp.array([0, 1]), w))(jnp.ones((4, 3)))
+    np.testing.assert_allclose(gradient, np.broadcast_to([-0.5 / 4, 0.0, 0.0], (4, 3)))
+
+
+def test_a_recipe_and_samples_that_make_no_sense_are_errors():
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        Recipe(batch_size=0)
+    with pytest.raises(ValueError, match=r"labels \(3,\)"):
+        Samples(np.zeros((2, 5, 1)), np.zeros(3, int))
+    with pytest.raises(ValueError, match="batch_size is 32, expected at most the number of samples, 10"):
+        start(make_network(hidden=4), Recipe(), 10)
+
+
+def test_a_network_that_does_not_exist_is_an_error():
+    with pytest.raises(ValueError, match="neuron is 'hh'"):
+        make_network("hh")
+    with pytest.raises(ValueError, match="hidden is 0"):
+        make_network(hidden=0)
+
+
+def test_only_weights_are_trained():
+    network = make_network(hidden=4)
+    trained, fixed = eqx.partition(network, weights_only(network))
+    assert [leaf.shape for leaf in jax.tree.leaves(trained)] == [(5, 4), (4, 3)]
+    assert fixed.neurons[0].ic is network.neurons[0].ic
+
+
+SAMPLES = 32
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Two epochs on a few samples, with the state after each."""
+    data = load_split("train").first(SAMPLES)
+    samples = Samples(encode(data.points), data.labels)
+    recipe = Recipe(epochs=2, batch_size=16, seed=5)
+    first, *_ = train_epoch(start(make_network(hidden=12, seed=2), recipe, SAMPLES), samples, recipe)
+    second, loss, right = train_epoch(first, samples, recipe)
+    return samples, recipe, first, second, loss, right
+
+
+@pytest.mark.slow
+def test_training_lowers_the_loss_and_gives_finite_weights(trained):
+    samples, recipe, first, second, loss, right = trained
+    state, before = first, loss
+    for _ in range(8):
+        state, after, _ = train_epoch(state, samples, recipe)
+    assert after < before and 0 <= right <= 1
+    assert all(np.isfinite(c.weights).all() for c in state.network.connections)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_saved_and_loaded_goes_on_to_the_same_bits(trained, tmp_path):
+    samples, recipe, first, second, *_ = trained
+    save_run(tmp_path, Run(first, (), recipe, {"samples": SAMPLES}))
+    resumed = load_run(tmp_path)
+    assert resumed.recipe == recipe and resumed.state.epoch == 1
+    state, *_ = train_epoch(resumed.state, samples, resumed.recipe)
+    assert bool(eqx.tree_equal(state, second))
+
+
+@pytest.mark.slow
+def test_prediction_does_not_depend_on_the_batch_size(trained):
+    samples, _, _, second, *_ = trained
+    whole = predict(second.network, samples.in_spikes)
+    # XLA may round differently for another batch size.
+    np.testing.assert_allclose(whole, predict(second.network, samples.in_spikes, batch_size=10), rtol=1e-5)
+    assert whole.shape == (SAMPLES, 3) and np.isfinite(whole).any()
+
+
+@pytest.mark.slow
+def test_spikes_per_neuron_are_those_of_the_record(trained):
+    samples, _, _, second, *_ = trained
+    counts = [np.isfinite(second.network.record(x).times[0]).sum() for x in samples.in_spikes[:3]]
+    assert sum(counts) > 0
+    assert hidden_spikes_per_neuron(second.network, samples.in_spikes[:3]) == pytest.approx(np.mean(counts) / 12)
+
+
+def make_run(epochs=1):
+    recipe = Recipe(batch_size=4)
+    history = tuple(EpochSummary(n + 1, 0.1, 0.5, 0.6, 0.3, 0.0, 1.5) for n in range(epochs))
+    state = dataclasses.replace(start(make_network(hidden=3), recipe, 8), epoch=epochs)
+    return Run(state, history, recipe, {"samples": 8})
+
+
+def test_a_run_folder_comes_back_whole(tmp_path):
+    run = make_run(2)
+    save_run(tmp_path, run)
+    loaded = load_run(tmp_path)
+    assert bool(eqx.tree_equal(loaded.state, run.state))
+    assert (loaded.history, loaded.recipe, loaded.options) == (run.history, run.recipe, run.options)
+    assert read_history(tmp_path / HISTORY) == run.history
+    assert bool(eqx.tree_equal(load_model(tmp_path), run.state.network))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([MODEL, HISTORY, CHECKPOINT])
+
+
+def test_an_interruption_while_saving_keeps_the_epoch_before(tmp_path, monkeypatch):
+    save_run(tmp_path, make_run(1))
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save_run(tmp_path, make_run(2))
+    monkeypatch.undo()
+    assert load_run(tmp_path).state.epoch == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([MODEL, HISTORY, CHECKPOINT])
+
+
+def test_a_folder_of_something_else_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing to resume"):
+        load_run(tmp_path)
+    save_run(tmp_path, make_run())
+    (tmp_path / CHECKPOINT).write_bytes((tmp_path / MODEL).read_bytes())
+    with pytest.raises(ValueError, match="not the checkpoint of a training run"):
+        load_run(tmp_path)
+    (tmp_path / HISTORY).write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="not the history of a training run"):
+        read_history(tmp_path / HISTORY)
