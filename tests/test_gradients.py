@@ -237,10 +237,11 @@ def test_the_gradient_of_a_vmap_equals_the_vmap_of_gradients(kind, query):
     # Three samples, each with its inputs a little later.
     batch = theta["in_spikes"] + jnp.array([0.0, 0.3, 0.7])[:, None, None]
     times, coefficients = jnp.asarray(case.times), jnp.asarray(case.coefficients[query])
+    net = network(kind)  # made here: inside the traced function it would be remembered with tracers in it
     shared = {name: value for name, value in theta.items() if name != "in_spikes"}
 
     def loss(shared, in_spikes):
-        return package_loss(shared | {"in_spikes": in_spikes}, network(kind), query, times, coefficients)
+        return package_loss(shared | {"in_spikes": in_spikes}, net, query, times, coefficients)
 
     def batch_loss(shared, batch):
         return jnp.sum(jax.vmap(loss, in_axes=(None, 0))(shared, batch))
