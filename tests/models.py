@@ -15,7 +15,23 @@ TOLERANCE = {jnp.float32: 1e-6, jnp.float64: 1e-10}
 
 # Every way has a layer size of its own: another size is another program anyway.
 SIZES = {"eager": 8, "jit": 13, "vmap": 16}
-WAYS = ["eager", pytest.param("jit", marks=pytest.mark.slow), "vmap"]
+
+# Nearly all the time of a test is compilation. One combination of precision and way of calling is enough for a quick
+# look; among those of the whole run are both precisions, jitted and under vmap.
+_slow = pytest.mark.slow
+every_dtype = pytest.mark.parametrize("dtype", [pytest.param(jnp.float32, marks=_slow), jnp.float64])
+every_way = pytest.mark.parametrize(
+    "way", ["eager", pytest.param("jit", marks=_slow), pytest.param("vmap", marks=_slow)]
+)
+every_combination = pytest.mark.parametrize(
+    ("dtype", "way"),
+    [
+        (jnp.float64, "eager"),
+        pytest.param(jnp.float32, "jit", marks=_slow),
+        pytest.param(jnp.float32, "vmap", marks=_slow),
+        pytest.param(jnp.float64, "vmap", marks=_slow),
+    ],
+)
 IN_SIZE, IN_SPIKES, END, MAX_SPIKES = 3, 4, 64.0, 8
 
 
@@ -140,7 +156,7 @@ def cycle(values, n_neurons):
 
 
 def spikes(net, x, way, max_spikes=MAX_SPIKES):
-    """`(neurons, max_spikes)` for the sample `x`, called in one of the `WAYS`."""
+    """`(neurons, max_spikes)` for the sample `x`, called in one of three ways."""
     if way == "eager":
         return np.asarray(net.spikes_until_t(x, net.max_solver_time, max_spikes))
     if way == "jit":

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import DTYPES, MAX_SPIKES, SIZES, WAYS, Leaky, assert_times, inputs, layer, spikes, trains
+from models import MAX_SPIKES, SIZES, Leaky, assert_times, every_dtype, inputs, layer, spikes, trains
 
 from eventsnn import LIF, QIF, FFEvNN
 
@@ -26,7 +26,6 @@ MODELS = [LIF, QIF, FunkyNeuron, Leaky]
 WEIGHTS = {LIF: (9.0, 1.0), QIF: (40.0, 0.1), FunkyNeuron: (5.0, 0.0), Leaky: (1.5, 0.5)}
 
 every_model = pytest.mark.parametrize("model", MODELS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 @every_model
@@ -46,7 +45,7 @@ def test_every_number_of_the_model_has_the_dtype(model, dtype):
     assert leaves and all(leaf.dtype == dtype for leaf in leaves)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["eager", pytest.param("jit", marks=pytest.mark.slow), "vmap"])
 @pytest.mark.parametrize("model", [LIF, Leaky, *(pytest.param(m, marks=pytest.mark.slow) for m in (QIF, FunkyNeuron))])
 @every_dtype
 def test_it_runs_jits_and_maps(model, dtype, way):

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import DTYPES, EIF, SIZES, WAYS, Leaky, assert_times, inputs, layer, spikes, trains
+from models import EIF, SIZES, Leaky, assert_times, every_combination, every_dtype, inputs, layer, spikes, trains
 from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.stats import norm
@@ -14,9 +14,6 @@ from eventsnn import LIF, QIF, FFEvNN
 
 # What the tolerances of `models.TOLERANCE` are good for, relative to the time.
 ACCURACY = {jnp.float32: 2e-5, jnp.float64: 1e-8}
-
-every_way = pytest.mark.parametrize("way", WAYS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 def halved(weight, theta, tmem, x_of):
@@ -31,8 +28,7 @@ def earlier_root(weight, theta=1.0):
 # 1. V' = (2θ - V)/τ from 0: V = 2θ (1 - exp(-t/τ)) is θ at τ ln 2, and again after every reset.
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_01_constant_drive_of_twice_the_threshold_spikes_every_tau_ln_2(dtype, way):
     tmem = [10.0, 20.0, 13.0, 30.0]
     net = layer(LIF, dtype, SIZES[way], init_bias=2.6, thresh=1.3, tmem=tmem)
@@ -65,8 +61,7 @@ def test_01_the_same_spikes_whatever_the_constant_step(dtype, log_step):
 # 2. A peak between the ends of a step, or between two inputs.
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_02_a_peak_between_excitation_and_inhibition_is_a_spike(dtype, way):
     # tsyn = tmem/2: the crossing of `halved`, and inhibition of three times the weight right behind it.
     tmem, weight = 2.0, np.array([4.1, 4.5, 6.0, 3.9])
@@ -118,8 +113,7 @@ def test_02_the_lossless_triple_of_nest(dtype):
 # 3. tsyn = tmem/2: the peak is w/4, tmem ln 2 after the input.
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_03_a_graze_just_below_threshold_is_no_spike_and_just_above_is_one(dtype, way):
     # 1e-6 of the threshold is 8 units in the last place of float32: less than the error of any solver. There 1e-4.
     off = {jnp.float32: 1e-4, jnp.float64: 1e-6}[dtype]
@@ -133,8 +127,7 @@ def test_03_a_graze_just_below_threshold_is_no_spike_and_just_above_is_one(dtype
     assert_times(got, trains([[], [exact]], SIZES[way]), rtol=0.0, atol=atol)
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_03_a_peak_at_threshold_gives_no_spike_or_one_at_the_peak(dtype, way):
     net = layer(LIF, dtype, SIZES[way], tsyn=8.0, tmem=16.0, weights=4.0)
     got = spikes(net, inputs([[5.0], [], []], dtype), way)
@@ -145,8 +138,7 @@ def test_03_a_peak_at_threshold_gives_no_spike_or_one_at_the_peak(dtype, way):
     assert np.all((first == np.inf) | (np.abs(first - 5 - 16 * np.log(2)) < near))
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_04_a_start_above_threshold_is_one_spike_at_once(dtype, way):
     # Leak towards 0 takes V from 1.5 through 1; but the start is the spike, and from the reset V only decays.
     net = layer(Leaky, dtype, SIZES[way], y0=[1.5, 1.0, 0.99], leak=0.2, vreset=[0.0, 0.5, 0.0])
@@ -157,8 +149,7 @@ def test_04_a_start_above_threshold_is_one_spike_at_once(dtype, way):
 # 5. V' = 2⁻⁴ reaches 1 at 16, 32, 48 and 64, the end; every number is a binary fraction.
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_05_a_crossing_exactly_at_the_end_and_at_an_input_counts_once(dtype, way):
     # V of a solver is 1 at 16 to rounding, which decides whether the spike or the input at 16 comes first:
     # 1/4 more is lost in the reset or brings the next spike to 28; 1/2 less delays the spike to 24 or the next to 40.
@@ -223,8 +214,7 @@ def test_06_the_earlier_of_two_crossings_in_one_step_comes_first(dtype, reverse,
 # 7. One input w at 3 ms.
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_07_any_ratio_of_the_time_constants_gives_the_closed_form(dtype, way):
     # tsyn = tmem = 7: V = w u exp(-u), u = s/7. Off by 1e-10, that changes by 1e-10.
     equal = 7 * brentq(lambda u: 4 * u * np.exp(-u) - 1, 0, 1, xtol=1e-15)
@@ -264,8 +254,7 @@ def test_07_an_input_after_a_very_long_silence_acts_as_any_other(dtype):
 # 8. A field that is flat for long.
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_08_a_fast_synapse_after_a_flat_stretch_is_not_stepped_over(dtype, way):
     # V' = 0 for 50 ms, then an input whose effect is over within 1 ms: V = w (x - x²), tmem = 0.4, tsyn = 0.2.
     weight = np.array([4.4, 5.0, 3.9])

@@ -5,12 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import DTYPES, SIZES, WAYS, Leaky, assert_times, inputs, layer, spikes, trains
+from models import SIZES, Leaky, assert_times, every_combination, every_dtype, every_way, inputs, layer, spikes, trains
 
 from eventsnn import LIF, QIF, FFEvNN, SimulationError
-
-every_way = pytest.mark.parametrize("way", WAYS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 def raw(rows, dtype):
@@ -21,8 +18,7 @@ def raw(rows, dtype):
 INF, NAN = np.inf, np.nan
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_20_unsorted_times_and_inf_anywhere_in_a_row_give_the_sorted_result(dtype, way):
     weight = np.array([0.5, 1.0, -0.75])
     net = layer(Leaky, dtype, SIZES[way], weights=[weight, 0.5 * weight, -weight])
@@ -33,8 +29,7 @@ def test_20_unsorted_times_and_inf_anywhere_in_a_row_give_the_sorted_result(dtyp
     np.testing.assert_array_equal(spikes(net, shuffled, way), expected)
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_20_rows_of_only_inf_are_silence(dtype, way):
     # V' = 1/10.
     net = layer(Leaky, dtype, SIZES[way], weights=5.0, drive=0.1)
@@ -55,8 +50,7 @@ def test_20_no_inputs_at_all_is_silence(dtype, in_size):
 
 
 @pytest.mark.parametrize("bad, shown", [(NAN, "nan"), (-INF, "-inf"), (-1.5, "-1.5")])
-@every_way
-@every_dtype
+@every_combination
 def test_21_a_time_that_is_no_time_is_an_error_with_row_and_column(dtype, way, bad, shown):
     net = layer(Leaky, dtype, SIZES[way], weights=0.25, drive=0.1)
     x = raw([[1, 2, 3, 4], [1, INF, bad, 4], [INF] * 4], dtype)
@@ -200,8 +194,7 @@ def test_25_ten_thousand_spikes_on_a_channel_all_count(dtype):
     np.testing.assert_array_equal(got, [expected] * 2)
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_25_an_infinite_rate_ends_in_an_error_that_says_what_to_look_at(dtype, way):
     # V' = 1e30: a spike every 1e-30 ms.
     net = layer(Leaky, dtype, SIZES[way], drive=[0.1, 1e30])

@@ -4,18 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import DTYPES, SIZES, WAYS, Leaky, assert_times, cycle, inputs, layer, spikes, trains
+from models import SIZES, Leaky, assert_times, cycle, every_combination, every_dtype, inputs, layer, spikes, trains
 
 from eventsnn import LIF, RESULTS, FFEvNN, SimulationError
-
-every_way = pytest.mark.parametrize("way", WAYS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 # Binary fractions throughout: where nothing has to be rounded, the answers hold to the bit.
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_10_a_delta_synapse_that_lifts_over_threshold_spikes_at_the_arrival(dtype, way):
     # V stays where an input puts it. 0.75: below, then 1.5; 1: exactly at threshold; 1.5; -1: never.
     net = layer(Leaky, dtype, SIZES[way], weights=[[0.75, 1.0, 1.5, -1.0]])
@@ -25,8 +21,7 @@ def test_10_a_delta_synapse_that_lifts_over_threshold_spikes_at_the_arrival(dtyp
     np.testing.assert_array_equal(got, trains(expected, SIZES[way]))
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_11_an_initial_state_at_or_above_threshold_spikes_at_0(dtype, way):
     # V' = 1/10 after the reset to 0: again after 10 ms.
     below = 1 - 2.0**-20
@@ -62,8 +57,7 @@ def test_12_a_lif_reset_at_or_above_threshold_is_refused_before_the_run(dtype, v
         FFEvNN([3], 2, LIF, 30.0, jax.random.PRNGKey(0), dtype=dtype, thresh=1.0, vreset=vreset)
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_12_and_18_a_neuron_that_resets_above_threshold_is_a_clear_error_that_names_it(dtype, way):
     # Neuron 5 reaches 1 at 20 ms and is reset to 1.25; all others to 0.
     vreset = np.zeros(SIZES[way])
@@ -89,8 +83,7 @@ def test_18_a_neuron_stuck_above_threshold_does_not_hide_the_spikes_of_the_other
     np.testing.assert_array_equal(times[(neurons == 1) & np.isfinite(times)], [0.0])
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_13_excitation_and_inhibition_at_one_instant_count_as_their_sum(dtype, way):
     # 2 - 1.5 = 0.5: no spike, however the inputs are listed; 2 - 0.5: a spike.
     first, second = np.array([2.0, 2.0, -1.5, -0.5]), np.array([-1.5, -0.5, 2.0, 2.0])
@@ -99,8 +92,7 @@ def test_13_excitation_and_inhibition_at_one_instant_count_as_their_sum(dtype, w
     np.testing.assert_array_equal(got, trains([[], [10.0], [], [10.0]], SIZES[way]))
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_13_any_order_of_inputs_at_one_instant_gives_the_same_result(dtype, way):
     # A decaying V and several instants; weights and so their sums are exact, V is rounded alike in every order.
     weights = np.array([[0.75, 2.5, -3.0], [-0.5, -2.0, 1.0], [0.5, 0.25, 3.5]])
@@ -116,8 +108,7 @@ def test_13_any_order_of_inputs_at_one_instant_gives_the_same_result(dtype, way)
     np.testing.assert_array_equal(results[2], results[0])
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_14_k_equal_spikes_on_a_channel_are_one_spike_of_k_times_the_weight(dtype, way):
     k = np.array([1, 2, 3, 4])
     together = []
@@ -131,8 +122,7 @@ def test_14_k_equal_spikes_on_a_channel_are_one_spike_of_k_times_the_weight(dtyp
     np.testing.assert_array_equal(alone, trains([[], [], [9.0], [9.0]], SIZES[way]))
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_14_k_equal_spikes_into_a_current_are_one_spike_of_k_times_the_weight(dtype, way):
     counts = np.array([1, 2, 4])
     net = layer(LIF, dtype, SIZES[way], weights=[1.5 * counts])
@@ -149,8 +139,7 @@ def test_14_k_equal_spikes_into_a_current_are_one_spike_of_k_times_the_weight(dt
     assert np.all(np.isfinite(spikes(net, inputs([[9.0] * 4], dtype), way)[:, 0]))
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_15_inputs_at_0_and_at_the_end_act_and_those_after_the_end_do_not(dtype, way):
     net = layer(Leaky, dtype, SIZES[way], weights=[[1.5, 0.0, 0.0], [0.0, 1.5, 0.0], [0.0, 0.0, 1.5]])
     after = np.nextafter(np.float32(64), np.float32(65))

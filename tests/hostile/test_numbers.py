@@ -5,12 +5,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import DTYPES, END, SIZES, WAYS, Leaky, assert_times, inputs, layer, spikes, trains
+from models import (
+    DTYPES,
+    END,
+    SIZES,
+    Leaky,
+    assert_times,
+    every_combination,
+    every_dtype,
+    inputs,
+    layer,
+    spikes,
+    trains,
+)
 
 from eventsnn import LIF, QIF, RESULTS, FFEvNN
 
-every_way = pytest.mark.parametrize("way", WAYS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 EPS = {dtype: float(jnp.finfo(dtype).eps) for dtype in DTYPES}
 
 
@@ -305,8 +315,7 @@ def test_37_no_number_of_the_other_precision_is_computed_anywhere_in_the_program
 # 38. Symmetries.
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_38_permuted_neurons_give_permuted_spikes(dtype, way):
     rng = np.random.default_rng(3)
     size = SIZES[way]
@@ -320,8 +329,7 @@ def test_38_permuted_neurons_give_permuted_spikes(dtype, way):
     assert_times(spikes(turned, x, way, 32), straight[order], rtol={jnp.float32: 2e-5, jnp.float64: 1e-12}[dtype])
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_38_shifted_inputs_give_shifted_spikes(dtype, way):
     # At rest nothing happens before the first input. The shift is a binary fraction, and exact.
     rows, shift = [[1.0, 9.0], [4.0], [4.5, 30.0]], 16.0

@@ -5,10 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import DTYPES, SIZES, Leaky, cycle, inputs, layer, spikes
+from models import DTYPES, SIZES, Leaky, cycle, every_combination, every_dtype, inputs, layer, spikes
 
-every_way = pytest.mark.parametrize("way", ["eager", pytest.param("jit", marks=pytest.mark.slow), "vmap"])
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 EPS = {dtype: float(jnp.finfo(dtype).eps) for dtype in DTYPES}
 
 # Every query in this file has as many times as this, so that they share a program.
@@ -63,8 +61,7 @@ def test_26_the_example_covers_a_spike_at_each_input_and_none():
     np.testing.assert_allclose(at_inputs, [[0.3484, 0.7113], [0.5984, -0.5], [-0.5, -0.5]], atol=1e-4)
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_26_times_in_any_order_are_answered_in_the_order_asked(dtype, way):
     net, x = decaying(dtype, way)
     # Unsorted, repeated, at 0, at the inputs and spikes, just before them, between, after the last event, at the end.
@@ -75,16 +72,14 @@ def test_26_times_in_any_order_are_answered_in_the_order_asked(dtype, way):
     np.testing.assert_allclose(got, exact(times, SIZES[way]), rtol=rtol, atol=rtol)
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_26_a_repeated_time_has_one_answer(dtype, way):
     net, x = decaying(dtype, way)
     got = states(net, x, [5.0, 4.0, 5.0, 63.0, 4.0, 5.0], way)
     np.testing.assert_array_equal(got[:, [0, 1, 0]], got[:, [2, 4, 5]])
 
 
-@every_way
-@every_dtype
+@every_combination
 def test_26_the_state_at_a_spike_of_a_moving_potential_is_the_one_after_it(dtype, way):
     # V' = 1/16 - V/64 has the rest 4; from 0 it is 1 at 64 ln(4/3) = 18.41; the layer is asked at its own answer.
     net = layer(Leaky, dtype, SIZES[way], leak=1 / 64, drive=1 / 16, vreset=-2.0)
@@ -101,8 +96,7 @@ def test_26_the_state_at_a_spike_of_a_moving_potential_is_the_one_after_it(dtype
 
 
 @pytest.mark.parametrize("bad, shown", [(64.5, "64.5"), (np.nan, "nan"), (np.inf, "inf"), (-1.0, "-1")])
-@every_way
-@every_dtype
+@every_combination
 def test_27_a_time_outside_the_run_is_an_error(dtype, way, bad, shown):
     net, x = decaying(dtype, way)
     times = np.linspace(0, 64, MANY)
