@@ -63,6 +63,12 @@ def checked_slope(value: float) -> float:
     return float(value)
 
 
+def checked_engine(value: str) -> str:
+    if value not in ("auto", "numerical"):
+        raise ValueError(f'engine is {value!r}, expected "auto" or "numerical"')
+    return value
+
+
 def checked_count(name: str, value: int) -> int:
     if isinstance(value, bool) or int(value) != value or value < 1:
         raise ValueError(f"{name} is {value!r}, expected a whole number, 1 or more")

@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import diffrax
 import equinox as eqx
@@ -18,6 +18,7 @@ from .arguments import (
     checked_controller,
     checked_count,
     checked_dtype,
+    checked_engine,
     checked_sizes,
     checked_slope,
     checked_time,
@@ -28,7 +29,7 @@ from .arguments import (
 from .connections import Dense
 from .engine.control import make_control
 from .engine.feed_forward import Solving, Wanted, report_of, run_layers
-from .engine.independent import LayerRun
+from .engine.layer_run import LayerRun
 from .engine.report import Check, Report, settle
 from .engine.results import RESULTS
 from .engine.step import make_stepper
@@ -82,6 +83,7 @@ class FFEvNN(eqx.Module):
     max_event_steps: int = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
     min_slope: float = eqx.field(static=True)
+    engine: str = eqx.field(static=True)
     output_no_spike_value: float = eqx.field(static=True)
     dtype: Any = eqx.field(static=True)
     throw: bool = eqx.field(static=True)
@@ -104,6 +106,7 @@ class FFEvNN(eqx.Module):
         stepsize_controller: diffrax.AbstractStepSizeController | None = None,
         max_steps: int | None = None,
         min_slope: float = 0.0,
+        engine: Literal["auto", "numerical"] = "auto",
         throw: bool = True,
         **hyperparameters: Any,
     ):
@@ -129,6 +132,9 @@ class FFEvNN(eqx.Module):
         - `min_slope`: bounds gradients near a graze, where the true ones are huge: a crossing slower
             than this, in units of the spike condition per ms, is differentiated as if it had this
             slope. The sign stays. 0, the default, bounds nothing; `record` gives the slopes.
+        - `engine`: `"auto"` solves a neuron in closed form where its model has one, and numerically
+            otherwise; `"numerical"` solves every neuron numerically. Tolerances, solver and step sizes
+            matter for the second only.
         - `throw`: whether a run that fails raises an error. Otherwise `record` tells by its result.
         - `hyperparameters`: go to the connections (`wlim`, `wmean`, `init_weights`, `fan_in_mode`,
             see `eventsnn.connections.Dense`) and to the neurons (see the neuron model). A list or a
@@ -148,6 +154,7 @@ class FFEvNN(eqx.Module):
         self.stepsize_controller = checked_controller(stepsize_controller, rtol, atol)
         self.max_steps = step_limit(max_steps, self.stepsize_controller, self.max_solver_time, self.solver_stepsize)
         self.min_slope = checked_slope(min_slope)
+        self.engine = checked_engine(engine)
         make_stepper(self.solver, self.stepsize_controller)
         make_control(self.stepsize_controller, self.solver, self.solver_stepsize)
 
@@ -276,7 +283,8 @@ def _run(
 ) -> tuple[list[LayerRun], Report]:
     stepper = make_stepper(net.solver, net.stepsize_controller)
     control = make_control(net.stepsize_controller, net.solver, net.solver_stepsize)
-    solving = Solving(stepper, control, net.max_steps, net.max_event_steps, net.min_slope)
+    closed_form = net.engine == "auto"
+    solving = Solving(stepper, control, net.max_steps, net.max_event_steps, net.min_slope, closed_form)
     neurons = net.neurons[:n_layers]
     weights = tuple(connection.weights for connection in net.connections[:n_layers])
     runs = run_layers(solving, neurons, weights, in_spikes, wanted)

@@ -5,12 +5,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..neuron_models.base import NeuronModel
-from ..neuron_models.parameter import Parameter, per_neuron, trainable
+from ..neuron_models.base import NeuronModel, valid_closed_form
+from ..neuron_models.parameter import Parameter, frozen, per_neuron, trainable
 from .arrivals import from_input
+from .closed_form import layer as closed_form
 from .control import AbstractControl
-from .independent import LayerInputs, LayerRun, LayerTask, run_layer
+from .independent import LayerInputs, LayerTask, run_layer
 from .lanes import Arrivals
+from .layer_run import LayerRun
 from .report import Check, LayerReport, Report
 from .step import AbstractStepper
 
@@ -21,6 +23,7 @@ class Solving(eqx.Module):
     - `max_steps`: how many solver steps a neuron may take.
     - `max_event_steps`: how many spikes a layer may emit.
     - `min_slope`: gradients take no threshold to be crossed more slowly than this.
+    - `closed_form`: whether models that have a closed form are solved by it.
     """
 
     stepper: AbstractStepper
@@ -28,6 +31,7 @@ class Solving(eqx.Module):
     max_steps: int = eqx.field(static=True)
     max_event_steps: int = eqx.field(static=True)
     min_slope: float = eqx.field(static=True)
+    closed_form: bool = eqx.field(static=True)
 
 
 class Wanted(eqx.Module):
@@ -64,10 +68,22 @@ def run_layers(
 
 
 def _run_one(solving: Solving, model: NeuronModel, weights: Array, arrivals: Arrivals, wanted: Wanted) -> LayerRun:
+    capacity = solving.max_event_steps if wanted.stop_after is None else weights.shape[1] * wanted.stop_after
+    t_end = jax.lax.stop_gradient(wanted.t_end)
+    flow = valid_closed_form(frozen(model)) if solving.closed_form else None
+    if flow is None:
+        return _run_numerically(solving, model, weights, arrivals, wanted, capacity, t_end)
+    task = closed_form.LayerTask(capacity, wanted.stop_after, solving.min_slope, wanted.slopes)
+    y0 = frozen(model).init_state(weights.shape[1])
+    return closed_form.run_layer(task, closed_form.LayerInputs(flow, weights, arrivals, y0, t_end, wanted.times))
+
+
+def _run_numerically(
+    solving: Solving, model: NeuronModel, weights: Array, arrivals: Arrivals, wanted: Wanted, capacity: int, t_end: Array
+) -> LayerRun:
     size = weights.shape[1]
     model = per_neuron(model, size)
     numbers, rest = eqx.partition(model, eqx.is_inexact_array)
-    capacity = solving.max_event_steps if wanted.stop_after is None else size * wanted.stop_after
     task = LayerTask(
         rest=rest,
         wanted=trainable(model),
@@ -80,7 +96,6 @@ def _run_one(solving: Solving, model: NeuronModel, weights: Array, arrivals: Arr
         min_slope=solving.min_slope,
         slopes=wanted.slopes,
     )
-    t_end = jax.lax.stop_gradient(wanted.t_end)
     return run_layer(task, LayerInputs(numbers, weights, arrivals, model.init_state(size), t_end, wanted.times))
 
 

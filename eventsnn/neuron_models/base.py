@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 import equinox as eqx
 from jaxtyping import Array, Bool, Float
 
+from .linear_flow import LinearFlow
+
 
 class NeuronModel(eqx.Module):
     r"""A layer of neurons given by an ODE, a threshold, a jump and a reset.
@@ -57,3 +59,26 @@ class NeuronModel(eqx.Module):
     def observe(self, y: Float[Array, "neurons channels"]) -> Float[Array, "neurons channels"]:
         """What `state_at_t` shows of a state; the state itself by default."""
         return y
+
+    def closed_form(self) -> LinearFlow | None:
+        """The free dynamics, the threshold, the jump and the reset in closed form, or `None`, the default.
+
+        It belongs to the model that defines it. If a subclass overrides one of the methods that it
+        stands for, it no longer counts, and the subclass is solved numerically.
+        """
+        return None
+
+
+_DESCRIBED = ("dynamics", "spike_condition", "input_spikes", "reset_spiked")
+
+
+def valid_closed_form(model: NeuronModel) -> LinearFlow | None:
+    """The closed form of a model, unless a subclass has changed what it describes."""
+    lineage = type(model).__mro__
+
+    def owner(name: str) -> int:
+        return next(number for number, cls in enumerate(lineage) if name in vars(cls))
+
+    if any(owner(name) < owner("closed_form") for name in _DESCRIBED):
+        return None
+    return model.closed_form()

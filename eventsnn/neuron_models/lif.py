@@ -8,6 +8,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
 
 from .base import NeuronModel
 from .bias import make_bias
+from .linear_flow import LinearFlow
 from .parameter import Parameter, make_parameter, make_state, reject, trainable_names
 
 
@@ -94,3 +95,13 @@ class LIF(NeuronModel):
     def reset_spiked(self, y, spiked: Bool[Array, " neurons"]) -> Float[Array, "neurons channels"]:
         v = jnp.where(spiked, self.vreset.value, y[:, 0])
         return jnp.stack([v, y[:, 1]], axis=1)
+
+    def closed_form(self) -> LinearFlow:
+        return LinearFlow(
+            leak=1 / self.tmem.value,
+            drive=self.ic / self.tmem.value,
+            thresh=self.thresh.value,
+            vreset=self.vreset.value,
+            coupling=1 / self.tmem.value,
+            decay=1 / self.tsyn.value,
+        )

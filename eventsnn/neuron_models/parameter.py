@@ -25,12 +25,23 @@ class Parameter(eqx.Module):
     trainable: bool = eqx.field(static=True, default=False)
     positive: bool = eqx.field(static=True, default=False)
 
+    def frozen(self) -> "Parameter":
+        """The same parameter, without a gradient if it is fixed."""
+        return self if self.trainable else Parameter(jax.lax.stop_gradient(self.value), False, self.positive)
+
     def per_neuron(self, n_neurons: int) -> "Parameter":
         """The same parameter with one value per neuron and, if it is fixed, no gradient."""
-        value = self.value if self.trainable else jax.lax.stop_gradient(self.value)
+        value = self.frozen().value
         if value.ndim == 0:
             value = jnp.broadcast_to(value, (n_neurons,))
         return Parameter(value, self.trainable, self.positive)
+
+
+def frozen(tree: PyTree) -> PyTree:
+    """A model in which no gradient reaches the parameters that are fixed."""
+    return jax.tree.map(
+        lambda leaf: leaf.frozen() if isinstance(leaf, Parameter) else leaf, tree, is_leaf=_is_parameter
+    )
 
 
 def per_neuron(tree: PyTree, n_neurons: int) -> PyTree:

@@ -1,0 +1,326 @@
+"""A layer of independent neurons whose flow is linear: the boundary to jax.vmap and jax.grad."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from ...neuron_models.linear_flow import LinearFlow
+from ..batching import batched_first, hand_batched
+from ..lanes import FINE, TOO_LONG, Arrivals
+from ..layer_run import LayerRun
+from ..spike_list import sort
+from .backward import Cotangents, Spikes, any_rate, needs_states, start_chain, sweep_window, transposed
+from .forward import Layer, Neurons, Run, run_window, start_run
+from .queries import Lookups, answer, note_states, settle_lookups, start_lookups
+from .schedule import make_schedule
+
+# How many stretches are worked through together. Longer windows hold more memory, shorter ones stop more often.
+_WINDOW = 32
+
+
+class LayerTask(eqx.Module):
+    """What to do with a layer, apart from the numbers.
+
+    - `capacity`: how many spikes the layer may emit.
+    - `stop_after`: a neuron is done after that many spikes; `None` for no such limit.
+    - `min_slope`: gradients take no threshold to be crossed more slowly than this.
+    - `slopes`: whether the slopes of the crossings are wanted.
+    """
+
+    capacity: int
+    stop_after: int | None
+    min_slope: float
+    slopes: bool
+
+
+class LayerInputs(eqx.Module):
+    """The numbers of a run, each with a leading axis that is the batch, or of length 1 where all share it."""
+
+    flow: LinearFlow
+    weights: Float[Array, "batch inputs neurons"]
+    arrivals: Arrivals
+    y0: Float[Array, "batch neurons channels"]
+    t_end: Float[Array, " batch"]
+    times: Float[Array, "batch times"] | None
+
+
+class Trace(eqx.Module):
+    """What the reverse sweep needs to know about a run: its spikes, and where it stood before each window."""
+
+    times: Float[Array, "batch capacity"]
+    place: Int[Array, "batch capacity"]
+    marks: Any
+    last: Int[Array, "batch neurons"]
+    windows: Int[Array, " batch"]
+    lookups: Lookups | None
+    starts: Neurons | None
+
+
+def run_layer(task: LayerTask, inputs: LayerInputs) -> LayerRun:
+    """Run one sample through a layer; `jax.vmap` makes it a batch that shares one loop.
+
+    `inputs` is that of one sample, without the leading axis. Differentiable by the flow, the weights, the arrival
+    times, the initial state and the query times.
+    """
+    inputs = jax.tree.map(lambda leaf: leaf[None], inputs)
+    run = batched_first(lambda inputs: _differentiable(task, inputs), lambda inputs: _shapes(task, inputs))
+    return jax.tree.map(lambda leaf: leaf[0], run(inputs))
+
+
+def _shapes(task: LayerTask, inputs: LayerInputs) -> LayerRun:
+    """The shapes of the results."""
+    batch = max(leaf.shape[0] for leaf in jax.tree.leaves(inputs))
+    neurons, dtype = inputs.weights.shape[-1], inputs.weights.dtype
+
+    def array(dtype, *shape):
+        return jax.ShapeDtypeStruct((batch, *shape), dtype)
+
+    states: Any = None
+    if inputs.times is not None:
+        states = array(dtype, neurons, inputs.times.shape[-1], inputs.y0.shape[-1])
+    slopes: Any = array(dtype, task.capacity) if task.slopes else None
+    times: Any = array(dtype, task.capacity)
+    integers: Any = array(jnp.int32, task.capacity)
+    each: Any = array(jnp.int32, neurons)
+    count: Any = array(jnp.int32)
+    stopped: Any = array(dtype, neurons)
+    return LayerRun(times, integers, slopes, count, each, each, stopped, states)
+
+
+def _differentiable(task: LayerTask, inputs: LayerInputs) -> LayerRun:
+    forward = hand_batched(lambda inputs: _forward(task, inputs, None)[0])
+    run = jax.custom_vjp(forward)
+
+    def forth(inputs: LayerInputs):
+        perturbed = jax.tree.map(lambda leaf: leaf.perturbed, inputs, is_leaf=_is_primal)
+        values = jax.tree.map(lambda leaf: leaf.value, inputs, is_leaf=_is_primal)
+        out, trace = hand_batched(lambda inputs: _forward(task, inputs, perturbed))(values)
+        return out, _Residuals(values, trace, perturbed)
+
+    def back(residuals: _Residuals, ct: LayerRun):
+        shape = residuals.trace.times
+        by_time = _instantiate(ct.times, shape.shape, shape.dtype)
+        by_state = None
+        if residuals.inputs.times is not None:
+            states = _shapes(task, residuals.inputs).states
+            by_state = _instantiate(ct.states, states.shape, states.dtype)
+        perturbed = residuals.perturbed
+        backward = hand_batched(lambda *args: _backward(task, perturbed, *args), summed=True)
+        return (backward(residuals.inputs, residuals.trace, by_time, by_state),)
+
+    run.defvjp(forth, back, symbolic_zeros=True)
+    return run(inputs)
+
+
+class _Residuals(eqx.Module):
+    inputs: LayerInputs
+    trace: Trace
+    perturbed: Any = eqx.field(static=True)
+
+
+def _is_primal(leaf) -> bool:
+    return isinstance(leaf, jax.custom_derivatives.CustomVJPPrimal)
+
+
+def _instantiate(ct, shape, dtype) -> Array:
+    return jnp.zeros(shape, dtype) if isinstance(ct, jax.custom_derivatives.SymbolicZero) else ct
+
+
+def _make_layer(task: LayerTask, inputs: LayerInputs) -> Layer:
+    batch = max(leaf.shape[0] for leaf in jax.tree.leaves(inputs))
+    arrivals, t_end = _to_batch((inputs.arrivals, inputs.t_end), batch)
+    window = min(_WINDOW, 1 + arrivals.times.shape[1])
+    schedule = make_schedule(arrivals, t_end, inputs.weights.shape[1], window)
+    flow = jax.tree.map(lambda number: number if number.ndim == 2 else number[:, None], inputs.flow)
+    weights = jnp.pad(inputs.weights, ((0, 0), (0, 1), (0, 0)))
+    return Layer(flow, weights, schedule, window, task.capacity, task.stop_after)
+
+
+def _forward(task: LayerTask, inputs: LayerInputs, perturbed: LayerInputs | None) -> tuple[LayerRun, Trace | None]:
+    layer = _make_layer(task, inputs)
+    y0 = _initial_state(layer, inputs)
+    asked, kept = inputs.times is not None, perturbed is not None and needs_states(perturbed.flow)
+    run = start_run(layer, y0, task.capacity, task.slopes, asked or perturbed is not None)
+    total = -(-jnp.max(layer.schedule.count) // layer.window)
+    lookups = start_lookups(layer.schedule, _to_batch(inputs.times, y0[0].shape[0]), y0) if asked else None
+    starts = None
+    if kept:
+        n_windows = layer.schedule.starts.shape[0] // layer.window
+        starts = jax.tree.map(lambda leaf: jnp.zeros((n_windows, *leaf.shape), leaf.dtype), run.neurons)
+
+    def running(carry):
+        run = carry[0]
+        # Who was asked for states goes on to the end.
+        return (run.window < total) & ~(jnp.all(run.neurons.done))
+
+    def turn(carry):
+        run, lookups, starts = carry
+        if starts is not None:
+            starts = jax.tree.map(lambda rows, row: rows.at[run.window].set(row), starts, run.neurons)
+        window = run.window
+        run, seen = run_window(layer, run, see=lookups is not None)
+        if lookups is not None:
+            lookups = note_states(layer, lookups, window, seen)
+        return run, lookups, starts
+
+    run, lookups, starts = jax.lax.while_loop(running, turn, (run, lookups, starts))
+    states = None
+    if lookups is not None:
+        lookups = settle_lookups(layer, lookups, run)
+        states = jnp.stack([y for y in answer(layer, lookups) if y is not None], axis=-1)
+    spikes, order = sort(run.spikes)
+    neurons = run.neurons
+    out = LayerRun(
+        times=spikes.times,
+        neurons=spikes.neurons,
+        slopes=spikes.slopes,
+        count=spikes.count,
+        spikes=neurons.spikes,
+        status=neurons.status,
+        stopped=neurons.stopped,
+        states=states,
+    )
+    if perturbed is None:
+        return out, None
+    batch = order.shape[0]
+    place = jnp.zeros_like(order).at[jnp.arange(batch)[:, None], order].set(_counting(order))
+    windows = jnp.broadcast_to(run.window, (batch,))
+    starts = jax.tree.map(lambda rows: jnp.moveaxis(rows, 0, 1), starts)
+    return out, Trace(run.spikes.times, place, run.marks, neurons.last, windows, lookups, starts)
+
+
+def _counting(like: Int[Array, "batch capacity"]) -> Int[Array, "batch capacity"]:
+    return jnp.broadcast_to(jnp.arange(like.shape[1], dtype=jnp.int32), like.shape)
+
+
+def _backward(task: LayerTask, perturbed: LayerInputs, inputs: LayerInputs, trace: Trace, by_time, by_state):
+    layer = _make_layer(task, inputs)
+    y0 = _initial_state(layer, inputs)
+    batch, neurons = y0[0].shape
+    zero = jnp.zeros((batch, neurons), by_time.dtype)
+    current = None if y0[1] is None else zero
+    wanted: Any = perturbed.flow
+    by_arrivals = perturbed.arrivals.times
+    ct = Cotangents(
+        v=zero,
+        i=current,
+        flow=jax.tree.map(lambda number, wanted: zero if wanted else None, layer.flow, wanted),
+        weights=jnp.zeros_like(layer.weights) if perturbed.weights else None,
+        starts=jnp.zeros_like(layer.schedule.starts) if by_arrivals else None,
+    )
+    lookups, by_slot, by_stretch, by_query = trace.lookups, None, None, None
+    if lookups is not None:
+        ct, by_slot, by_stretch, by_query = _sweep_queries(layer, wanted, lookups, trace, by_state, ct)
+    in_order = jnp.take_along_axis(by_time, trace.place, axis=1)
+    spikes = Spikes(trace.times, in_order, by_slot, trace.marks, trace.last)
+    starts = jax.tree.map(lambda rows: jnp.moveaxis(rows, 1, 0), trace.starts)
+
+    def by_arrival(window):
+        if by_stretch is None or lookups is None:
+            return None
+        row = lookups.stretch - window * layer.window
+        row = jnp.where((row >= 0) & (row < layer.window), row, layer.window)[:, None, :]
+        sample, neuron = jnp.arange(batch)[:, None, None], jnp.arange(neurons)[:, None]
+
+        def put(by):
+            return jnp.zeros((layer.window, batch, neurons), by.dtype).at[row, sample, neuron].add(by, mode="drop")
+
+        return jax.tree.map(put, by_stretch)
+
+    def turn(carry):
+        window, chain, ct = carry
+        start = None
+        if starts is not None:
+            before = jax.tree.map(lambda rows: rows[window], starts)
+            start = start_run(layer, y0, 0, False, False)
+            start = eqx.tree_at(lambda run: (run.window, run.neurons), start, (window, before))
+        chain, ct = sweep_window(layer, wanted, spikes, window, start, by_arrival, chain, ct, task.min_slope)
+        return window - 1, chain, ct
+
+    begin = jnp.max(trace.windows, initial=0) - 1
+    chain = start_chain(spikes, zero, current is not None)
+    _, _, ct = jax.lax.while_loop(lambda carry: carry[0] >= 0, turn, (begin, chain, ct))
+    return _as_inputs(inputs, perturbed, ct, by_query)
+
+
+def _sweep_queries(layer: Layer, wanted, lookups: Lookups, trace: Trace, by_state, ct: Cotangents):
+    """What queries pass to the events they were answered from, to the flow, and to their own times."""
+    by = (by_state[..., 0], None if lookups.i is None else by_state[..., 1])
+    flow, fixed = eqx.partition(layer.flow, _only_rates(layer.flow, wanted))
+    flow = jax.tree.map(lambda number: jnp.broadcast_to(number, ct.v.shape), flow)
+
+    def answers(flow, v, i, times):
+        moved = eqx.tree_at(
+            lambda layer: layer.flow, layer, eqx.combine(flow, jax.tree.map(lambda x: jnp.broadcast_to(x, ct.v.shape), fixed))
+        )
+        return answer(moved, Lookups(times, lookups.stretch, lookups.last, lookups.from_spike, v, i, lookups.t))
+
+    _, pull = jax.vjp(answers, flow, lookups.v, lookups.i, lookups.times)
+    by_flow, by_v, by_i, by_times = pull(by)
+    total = jax.tree.map(
+        lambda total, more: total if more is None else total + more, ct.flow, by_flow, is_leaf=lambda x: x is None
+    )
+    ct = eqx.tree_at(lambda ct: ct.flow, ct, total)
+    # From query to last spike whatever arrived in between, and from query to last arrival if that is later.
+    sample = jnp.arange(by_v.shape[0])[:, None, None]
+    t_last = trace.times[sample, jnp.maximum(lookups.last, 0)]
+    since = jnp.where(lookups.last >= 0, lookups.times[:, None, :] - t_last, 0)
+    wide = jax.tree.map(lambda number: number[..., None], layer.flow)
+    slot = jnp.where(lookups.last >= 0, lookups.last, trace.times.shape[1])
+
+    def to_spikes(by):
+        return jnp.zeros(trace.times.shape, by.dtype).at[sample, slot].add(by, mode="drop")
+
+    by_slot = jax.tree.map(to_spikes, transposed(wide.coefficients(since), *by))
+    by_stretch = jax.tree.map(lambda by: jnp.where(lookups.from_spike, 0, by), (by_v, by_i))
+    return ct, by_slot, by_stretch, by_times
+
+
+def _only_rates(flow: LinearFlow, wanted: LinearFlow) -> Any:
+    thresh: Any = None if flow.thresh is None else False
+    nothing: Any = False
+    return LinearFlow(wanted.leak, wanted.drive, thresh, nothing, wanted.coupling, wanted.decay)
+
+
+def _as_inputs(inputs: LayerInputs, perturbed: LayerInputs, ct: Cotangents, by_query) -> LayerInputs:
+    """Cotangents in the shape of the inputs: summed over what the batch and the neurons share."""
+    nothing: Any = None
+
+    def number(value, by):
+        if by is None:
+            return jnp.zeros_like(value)
+        if value.shape[0] == 1:
+            by = jnp.sum(by, axis=0, keepdims=True)
+        if value.ndim == 1 or value.shape[1] == 1:
+            by = jnp.sum(by, axis=1, keepdims=True)
+        return by.reshape(value.shape)
+
+    flow = jax.tree.map(number, inputs.flow, _where_none(inputs.flow, ct.flow))
+    weights = jnp.zeros_like(inputs.weights) if ct.weights is None else ct.weights[:, :-1]
+    times = inputs.arrivals.times
+    arrivals = jnp.zeros_like(times)
+    if ct.starts is not None:
+        arrivals = _sum_shared(times, ct.starts[1 : 1 + times.shape[1]].T)
+    y0 = _sum_shared(inputs.y0, jnp.stack([y for y in (ct.v, ct.i) if y is not None], axis=-1))
+    queries = nothing if by_query is None else _sum_shared(inputs.times, by_query)
+    return LayerInputs(flow, weights, Arrivals(arrivals, nothing), y0, nothing, queries)
+
+
+def _where_none(tree: PyTree, partial: PyTree) -> PyTree:
+    return partial
+
+
+def _sum_shared(value, by):
+    return jnp.sum(by, axis=0, keepdims=True) if value.shape[0] == 1 else by
+
+
+def _initial_state(layer: Layer, inputs: LayerInputs):
+    y0 = _to_batch(inputs.y0, layer.schedule.count.shape[0])
+    return y0[..., 0], (y0[..., 1] if layer.flow.coupling is not None else None)
+
+
+def _to_batch(tree: PyTree, batch: int) -> PyTree:
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape[1:])), tree)
