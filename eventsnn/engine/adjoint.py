@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from .iteration import Physics, after_event, materialised, next_weights
+from .iteration import Physics, after_event, next_weights
 from .lanes import ARRIVAL, END, INSTANT, NOTHING, ROOT, Segment
+from .materialise import materialised
 from .rows import Channels, Rows
 from .run import Lookups, answer
 

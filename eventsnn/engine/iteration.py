@@ -26,6 +26,7 @@ from .lanes import (
     Arrivals,
     Lanes,
 )
+from .materialise import materialised
 from .rows import Channels, Rows
 from .step import AbstractStepper
 
@@ -248,21 +249,6 @@ def _carry_out(
         status=status,
     )
     return new, Event(kind, plan.h, attempt.d1)
-
-
-def materialised(running: Bool[Array, ""], function, *args):
-    """`function(*args)`, computed once and kept.
-
-    XLA on CPUs otherwise copies the computation into every consumer, which multiplies the calls
-    of transcendental functions by the number of results. It cannot look through a conditional
-    whose predicate is known only at run time.
-    """
-    shapes = jax.eval_shape(function, *args)
-
-    def nothing(*args):
-        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-
-    return jax.lax.cond(running, function, nothing, *args)
 
 
 def _take(table: Float[Array, "batch arrivals"], index: Int[Array, "batch neurons"], beyond):

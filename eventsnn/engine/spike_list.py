@@ -37,21 +37,34 @@ def append(
     slopes: Float[Array, "batch neurons"],
 ) -> tuple[SpikeList, Int[Array, "batch neurons"]]:
     """Add the spikes of one iteration; those that do not fit are only counted. Also where each one went."""
-    batch, neurons = spiked.shape
+    capacity = spikes.times.shape[1]
     ones = spiked.astype(jnp.int32)
     slot = spikes.count[:, None] + jnp.cumsum(ones, axis=1, dtype=jnp.int32) - ones
-    slot = jnp.where(spiked, slot, spikes.times.shape[1])
-    sample, neuron = jnp.broadcast_arrays(jnp.arange(batch)[:, None], jnp.arange(neurons, dtype=jnp.int32))
-    noted = None
-    if spikes.slopes is not None:
-        noted = spikes.slopes.at[sample, slot].set(slopes, mode="drop")
+    slot = jnp.where(spiked, slot, capacity)
+    neurons = jnp.broadcast_to(jnp.arange(spiked.shape[1], dtype=jnp.int32), spiked.shape)
     spikes = SpikeList(
-        spikes.times.at[sample, slot].set(times, mode="drop"),
-        spikes.neurons.at[sample, slot].set(neuron, mode="drop"),
-        noted,
+        put(spikes.times, slot, times),
+        put(spikes.neurons, slot, neurons),
+        None if spikes.slopes is None else put(spikes.slopes, slot, slopes),
         spikes.count + jnp.sum(ones, axis=1, dtype=jnp.int32),
     )
     return spikes, slot
+
+
+def put(column: Array, slot: Int[Array, "batch neurons"], values: Array) -> Array:
+    """Write into a column of a list; what has no place there is dropped."""
+    # XLA is several times faster with one flat index than with one per axis.
+    batch, capacity = column.shape
+    flat = jnp.arange(batch, dtype=jnp.int32)[:, None] * capacity + slot
+    flat = jnp.where(slot < capacity, flat, batch * capacity)
+    return column.reshape(-1).at[flat].set(values, mode="drop", unique_indices=True).reshape(column.shape)
+
+
+def at(column: Array, slot: Int[Array, "batch *any"]) -> Array:
+    """The entries of a column of a list; anything for a slot that is not in it."""
+    batch, capacity = column.shape
+    first = jnp.arange(batch, dtype=jnp.int32).reshape(-1, *[1] * (slot.ndim - 1)) * capacity
+    return column.reshape(-1).at[first + jnp.clip(slot, 0, capacity - 1)].get(mode="promise_in_bounds")
 
 
 def sort(spikes: SpikeList) -> tuple[SpikeList, Int[Array, "batch capacity"]]:
@@ -61,20 +74,52 @@ def sort(spikes: SpikeList) -> tuple[SpikeList, Int[Array, "batch capacity"]]:
     the fullest sample of the batch needs, rounded up to a power of two.
     """
     capacity = spikes.times.shape[1]
-    sizes = [size for size in (2**k for k in range(5, 31, 2)) if size < capacity] + [capacity]
+    sizes = [size for size in (2**k for k in range(5, 31)) if size < capacity] + [capacity]
     needed = jnp.max(spikes.count, initial=0)
     branch = jnp.searchsorted(jnp.asarray(sizes, jnp.int32), needed)
-    order = jnp.broadcast_to(jnp.arange(capacity, dtype=jnp.int32), spikes.times.shape)
-
-    def sort_first(size: int, *columns):
-        head = jax.lax.sort([column[:, :size] for column in columns], dimension=1, num_keys=2)
-        return tuple(jnp.concatenate([h, c[:, size:]], axis=1) for h, c in zip(head, columns, strict=True))
-
-    branches = [lambda *columns, size=size: sort_first(size, *columns) for size in sizes]
-    times, neurons, order = jax.lax.switch(
-        jnp.minimum(branch, len(sizes) - 1), branches, spikes.times, spikes.neurons, order
-    )
-    slopes = None
-    if spikes.slopes is not None:
-        slopes = jnp.take_along_axis(spikes.slopes, order, axis=1)
+    branches = [lambda times, size=size: _rough_order(times, size) for size in sizes]
+    order = jax.lax.switch(jnp.minimum(branch, len(sizes) - 1), branches, spikes.times)
+    columns = tuple(at(column, order) for column in (spikes.times, spikes.neurons)) + (order,)
+    times, neurons, order = jax.lax.while_loop(lambda columns: jnp.any(_swapped(*columns)), _mend, columns)
+    slopes = None if spikes.slopes is None else at(spikes.slopes, order)
     return SpikeList(times, neurons, slopes, spikes.count), order
+
+
+def _rough_order(times: Float[Array, "batch capacity"], size: int) -> Int[Array, "batch capacity"]:
+    """The order of the first `size` entries by time, apart from pairs that lie closer than about a millionth.
+
+    On CPUs a sort of one array of whole numbers is ten times faster than any that carries something
+    along. So the time and the position share the bits of one number.
+    """
+    capacity = times.shape[1]
+    head = times[:, :size]
+    bits = max(size - 1, 1).bit_length()
+    finite = jnp.isfinite(head)
+    longest = jnp.maximum(jnp.max(jnp.where(finite, head, 0), initial=0), jnp.finfo(times.dtype).tiny)
+    last = min(2 ** (32 - bits), 2**24) - 1  # behind all times; whole numbers up to here are exact in float32
+    rank = jnp.where(finite, head / longest * (last - 1), last)
+    position = jax.lax.broadcasted_iota(jnp.uint32, head.shape, 1)
+    key = jax.lax.sort(rank.astype(jnp.uint32) << bits | position, dimension=1)
+    order = (key & (2**bits - 1)).astype(jnp.int32)
+    rest = jnp.broadcast_to(jnp.arange(size, capacity, dtype=jnp.int32), (times.shape[0], capacity - size))
+    return jnp.concatenate([order, rest], axis=1)
+
+
+def _swapped(times, neurons, order) -> Bool[Array, "batch pairs"]:
+    """Which neighbours stand in the wrong order."""
+    earlier = (times[:, 1:] < times[:, :-1]) | (times[:, 1:] == times[:, :-1]) & (neurons[:, 1:] < neurons[:, :-1])
+    return earlier & jnp.isfinite(times[:, 1:])
+
+
+def _mend(columns):
+    """Exchange neighbours that stand in the wrong order, first from even places and then from odd ones."""
+    for odd in (False, True):
+        wrong = _swapped(*columns)
+        wrong = wrong & (jnp.arange(wrong.shape[1]) % 2 == odd)
+        left = jnp.pad(wrong, ((0, 0), (0, 1)))
+        right = jnp.pad(wrong, ((0, 0), (1, 0)))
+        columns = tuple(
+            jnp.where(left, jnp.roll(column, -1, axis=1), jnp.where(right, jnp.roll(column, 1, axis=1), column))
+            for column in columns
+        )
+    return columns

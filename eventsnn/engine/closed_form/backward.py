@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from ...neuron_models.linear_flow import Coefficients, LinearFlow
+from ..spike_list import at
 from .forward import Layer, Marks, Run, run_window
 from .schedule import Schedule
 from .threshold import slope_at_threshold
@@ -126,7 +127,7 @@ def _sweep_spikes(layer, wanted, spikes: Spikes, stretches: Schedule, number, ch
     before_window = number * layer.window
 
     def here(chain: _Chain):
-        stretch = jnp.abs(_at(marks.stretch, chain.slot)) - 1 - before_window
+        stretch = jnp.abs(at(marks.stretch, chain.slot)) - 1 - before_window
         return (chain.slot >= 0) & (stretch >= 0), stretch
 
     rates = any_rate(wanted)
@@ -134,15 +135,15 @@ def _sweep_spikes(layer, wanted, spikes: Spikes, stretches: Schedule, number, ch
     def back(carry):
         chain, answers, ct = carry
         spiked, stretch = here(chain)
-        lifted = spiked & (_at(marks.stretch, chain.slot) < 0)
-        t = jnp.where(spiked, _at(spikes.times, chain.slot), chain.t)
-        by_time = jnp.where(spiked, _at(spikes.by_time, chain.slot), 0)
-        i_at = None if marks.current is None else _at(marks.current, chain.slot)
+        lifted = spiked & (at(marks.stretch, chain.slot) < 0)
+        t = jnp.where(spiked, at(spikes.times, chain.slot), chain.t)
+        by_time = jnp.where(spiked, at(spikes.by_time, chain.slot), 0)
+        i_at = None if marks.current is None else at(marks.current, chain.slot)
         v, i = transposed(flow.coefficients(chain.t - t), chain.v, chain.i)
         if spikes.by_state is not None:
             by_v, by_i = spikes.by_state
-            v = v + jnp.where(spiked, _at(by_v, chain.slot), 0)
-            i = None if by_i is None else i + jnp.where(spiked, _at(by_i, chain.slot), 0)
+            v = v + jnp.where(spiked, at(by_v, chain.slot), 0)
+            i = None if by_i is None else i + jnp.where(spiked, at(by_i, chain.slot), 0)
         # Just before the spike: the state after it no longer depends on V, and its time is where V meets the threshold.
         slope = slope_at_threshold(flow, i_at)
         slope_on = slope + flow.leak * (flow.thresh - flow.vreset)
@@ -178,7 +179,7 @@ def _sweep_spikes(layer, wanted, spikes: Spikes, stretches: Schedule, number, ch
         by = (jnp.where(within, chain.v, 0), None if chain.i is None else jnp.where(within, chain.i, 0))
         ct = _add_rates(flow, wanted, ct, jnp.where(within, chain.t - t, 0), _after_spike(flow, t, i_at), by)
         chain = _Chain(
-            jnp.where(spiked, _at(marks.before, chain.slot), chain.slot),
+            jnp.where(spiked, at(marks.before, chain.slot), chain.slot),
             t,
             jnp.where(spiked, v_before, chain.v),
             None if i is None else jnp.where(spiked, i, chain.i),
@@ -295,11 +296,6 @@ def transposed(through: Coefficients, v: _Reals, i: _Reals | None) -> tuple[_Rea
 
 def _after_spike(flow: LinearFlow, like: _Reals, current: _Reals | None):
     return jnp.broadcast_to(flow.vreset, like.shape), current
-
-
-def _at(column: Array, slot: _Integers) -> Array:
-    """The entries of a list, with anything where there is none."""
-    return jnp.take_along_axis(column, jnp.maximum(slot, 0), axis=1, mode="clip")
 
 
 def _scatter_weights(total: Array, sources: Int[Array, "stretches batch"], told: Array) -> Array:

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ...neuron_models.linear_flow import Coefficients, LinearFlow
-from ..iteration import materialised
 from ..lanes import FINE, NOT_FINITE, RESET_HIGH, STEP_SMALL
-from ..spike_list import SpikeList, append, empty_list
+from ..materialise import materialised
+from ..spike_list import SpikeList, append, empty_list, put
 from .schedule import Schedule
 from .threshold import locate, may_cross, slope_at_threshold
 
@@ -208,7 +208,8 @@ def _answer(layer: Layer, stretches: Schedule, run: Run, place: _Place) -> tuple
     final = place.stretch == stretches.count[:, None] - 1
 
     def look(v, i, t):
-        crosses, s = locate(flow, v, i, ends - t, asked & (v < flow.thresh))
+        resolution = jnp.finfo(t.dtype).eps * ends
+        crosses, s = locate(flow, v, i, ends - t, resolution, asked & (v < flow.thresh))
         at = jnp.minimum(t + s, ends)
         # A crossing that cannot be told from an arrival is decided by the arrival.
         crosses = crosses & (final | (at < ends))
@@ -260,9 +261,7 @@ def _answer(layer: Layer, stretches: Schedule, run: Run, place: _Place) -> tuple
 
 
 def _note(marks: Marks, slot: _Integers, current: _Reals | None, before: _Integers, stretch: _Integers) -> Marks:
-    sample = jnp.arange(slot.shape[0])[:, None]
-    columns = Marks(current, before, stretch)
-    return jax.tree.map(lambda rows, new: rows.at[sample, slot].set(new, mode="drop"), marks, columns)
+    return jax.tree.map(lambda column, new: put(column, slot, new), marks, Marks(current, before, stretch))
 
 
 def jump(v: _Reals, i: _Reals | None, w: _Reals) -> tuple[_Reals, _Reals | None]:

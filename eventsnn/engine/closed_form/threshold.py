@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ...neuron_models.linear_flow import LinearFlow
+from ...neuron_models.linear_flow import Coefficients, LinearFlow
+from ..materialise import materialised
 
 _Reals = Float[Array, "..."]
 _Bools = Bool[Array, "..."]
@@ -33,44 +34,60 @@ def may_cross(flow: LinearFlow, v: _Reals, i: _Reals | None, dt: _Reals, v_end: 
     crosses = v_end >= flow.thresh
     if i is None or i_end is None:
         return crosses
-    falls = (slope_at_threshold(flow, i) > 0) & (slope_at_threshold(flow, i_end) <= 0)
-    # A concave function stays below its tangent.
-    tangent = v + dt * (flow.coupling * i + flow.drive - flow.leak * v)
-    return crosses | (falls & (tangent >= flow.thresh))
+    excess, needed = slope_at_threshold(flow, i), flow.leak * flow.thresh - flow.drive
+    falls = (excess > 0) & (slope_at_threshold(flow, i_end) <= 0)
+    # A concave function stays below its tangent. And until t* = log(1 + x) / r it gains at most the charge that
+    # comes, less what leaks from where it starts.
+    x = excess / jnp.where(needed > 0, needed, 1)
+    leaks = flow.drive - flow.leak * v
+    at_fall = v + (excess + leaks * jnp.where(leaks > 0, x * jax.lax.rsqrt(1 + x), x / (1 + x))) / flow.decay
+    tangent = v + dt * (flow.coupling * i + leaks)
+    # Both are sums of few terms; what rounding may take from them is added again.
+    reach = jnp.minimum(tangent, at_fall) + 8 * jnp.finfo(dt.dtype).eps * (jnp.abs(v) + jnp.abs(flow.thresh))
+    return crosses | (falls & (reach >= flow.thresh))
 
 
-def locate(flow: LinearFlow, v: _Reals, i: _Reals | None, dt: _Reals, active: _Bools) -> tuple[_Bools, _Reals]:
+def locate(
+    flow: LinearFlow, v: _Reals, i: _Reals | None, dt: _Reals, resolution: _Reals, active: _Bools
+) -> tuple[_Bools, _Reals]:
     """Whether V crosses the threshold within `dt`, and after what time. It starts below."""
     limit = dt
     if i is not None:
         limit = jnp.minimum(dt, _time_of_fall(flow, i))
-    height, _, _ = _above(flow, v, i, limit)
+    rate = flow.leak if flow.decay is None else jnp.maximum(flow.leak, flow.decay)
+
+    def begin(v, i, limit):
+        height, size, _, _ = _above(flow, v, i, limit)
+        slope, _ = _slopes(flow, v, i)
+        # The parabola through the start, with its slope there, and the limit.
+        below = flow.thresh - v
+        bend = (height + below - slope * limit) / limit
+        root = jnp.sqrt(jnp.maximum(slope * slope + 4 * bend * below / limit, 0))
+        guess = 2 * below / (slope + root)
+        guess = jnp.where((guess > 0) & (guess < limit), guess, 0.5 * limit)
+        return height, guess, 2 * jnp.finfo(v.dtype).eps * size
+
+    height, guess, noise = materialised(jnp.any(active), begin, v, i, limit)
     crosses = active & (height >= 0)
-    slope, _ = _slopes(flow, v, i)
-    # The parabola through the start, with its slope there, and the limit.
-    below = flow.thresh - v
-    bend = (height + below - slope * limit) / limit
-    root = jnp.sqrt(jnp.maximum(slope * slope + 4 * bend * below / limit, 0))
-    guess = 2 * below / (slope + root)
-    low, high = jnp.zeros_like(limit), limit
-    guess = jnp.where((guess > low) & (guess < high), guess, 0.5 * high)
-    resolution = 2 * jnp.finfo(dt.dtype).eps * limit
 
     def running(carry):
         return jnp.any(carry[0]) & (carry[-1] < _MAX_ROUNDS)
 
     def refine(carry):
         searching, low, high, s, rounds = carry
-        f, slope, bend = _above(flow, v, i, s)
+        f, _, slope, bend = materialised(rounds >= 0, lambda v, i, s: _above(flow, v, i, s), v, i, s)
         low, high = jnp.where(f < 0, s, low), jnp.where(f < 0, high, s)
-        step = -2 * f * slope / (2 * slope * slope - f * bend)
+        curved = f * bend / (2 * slope * slope)
+        step = -f / (slope * (1 - curved))
         inside = (s + step > low) & (s + step < high)
-        new = jnp.where(inside, s + step, jnp.where(f == 0, s, 0.5 * (low + high)))
-        done = (jnp.abs(new - s) <= resolution) | (high - low <= resolution)
-        return searching & ~done, low, high, jnp.where(searching, new, s), rounds + 1
+        # What is left after a step of Halley's is of third order.
+        left = jnp.abs(step) * (curved * curved + (rate * step) ** 2)
+        found = (inside & (left <= resolution)) | (jnp.abs(f) <= noise) | (high - low <= resolution)
+        new = jnp.where(inside, s + step, jnp.where(found, s, 0.5 * (low + high)))
+        return searching & ~found, low, high, jnp.where(searching, new, s), rounds + 1
 
-    _, _, _, s, _ = jax.lax.while_loop(running, refine, (crosses, low, high, guess, jnp.int32(0)))
-    return crosses, s
+    start = (crosses, jnp.zeros_like(limit), limit, guess, jnp.int32(0))
+    return crosses, jax.lax.while_loop(running, refine, start)[3]
 
 
 def _time_of_fall(flow: LinearFlow, i: _Reals) -> _Reals:
@@ -81,10 +98,32 @@ def _time_of_fall(flow: LinearFlow, i: _Reals) -> _Reals:
     return jnp.where(falls, jnp.log1p(jnp.where(falls, excess / needed, 1)) / flow.decay, jnp.inf)
 
 
-def _above(flow: LinearFlow, v: _Reals, i: _Reals | None, s: _Reals) -> tuple[_Reals, _Reals, _Reals]:
-    """How far V is above threshold after `s`, and its first two derivatives. Right to rounding, not to all digits."""
-    v1, i1 = flow.advance(flow.coefficients(s), v, i)
-    return (v1 - flow.thresh, *_slopes(flow, v1, i1))
+def _above(flow: LinearFlow, v: _Reals, i: _Reals | None, s: _Reals) -> tuple[_Reals, _Reals, _Reals, _Reals]:
+    """How far V is above threshold after `s`, the size of the terms that this is the sum of, and two derivatives.
+
+    Right to rounding errors of those terms, and with few exponentials: this is where the time goes.
+    """
+    if i is None or flow.decay is None:
+        lost = jnp.expm1(-flow.leak * s)
+        through = Coefficients(1 + lost, _over(-lost, flow.leak, s), None, None)
+    else:
+        slow, lost = flow.leak <= flow.decay, jnp.expm1(-jnp.minimum(flow.leak, flow.decay) * s)
+        apart = jnp.abs(flow.decay - flow.leak)
+        less = jnp.expm1(-apart * s)
+        slower, faster = 1 + lost, (1 + lost) * (1 + less)
+        gain = -jnp.where(slow, lost, lost + (1 + lost) * less)
+        feed = flow.coupling * slower * _over(-less, apart, s)
+        keep, fade = jnp.where(slow, slower, faster), jnp.where(slow, faster, slower)
+        through = Coefficients(keep, _over(gain, flow.leak, s), feed, fade)
+    v1, i1 = flow.advance(through, v, i)
+    size = jnp.abs(flow.thresh) + jnp.abs(v) + jnp.abs(flow.drive * through.gain)
+    if i is not None:
+        size = size + jnp.abs(through.feed * i)
+    return v1 - flow.thresh, size, *_slopes(flow, v1, i1)
+
+
+def _over(numerator: _Reals, rate: _Reals, at_zero: _Reals) -> _Reals:
+    return jnp.where(rate == 0, at_zero, numerator / jnp.where(rate == 0, 1, rate))
 
 
 def _slopes(flow: LinearFlow, v: _Reals, i: _Reals | None) -> tuple[_Reals, _Reals]:
