@@ -16,7 +16,7 @@ from .layer_run import LayerRun
 from .replay import Past, sweep_run
 from .rows import Rows
 from .run import Lookups, answer, finish, start_run
-from .spike_list import sort
+from .spike_list import at, sort
 from .step import AbstractStepper
 
 # How many segments of each neuron are written down for the reverse sweep. A longer run is replayed in pieces of
@@ -84,14 +84,14 @@ class Trace(eqx.Module):
     - `iterations`: how many there were.
     - `arrival`, `count`: how many arrivals and segments each neuron had had at the end.
     - `segments`: the first of them, with the batch in front.
-    - `order`: where each entry of the sorted spike list stood before.
+    - `place`: where each entry of the spike list, in the order of the loop, stands in the sorted one.
     """
 
     iterations: Int[Array, " batch"]
     arrival: Int[Array, "batch neurons"]
     count: Int[Array, "batch neurons"]
     segments: Segment
-    order: Int[Array, "batch capacity"]
+    place: Int[Array, "batch capacity"]
     lookups: Lookups | None
 
 
@@ -124,7 +124,7 @@ def _forward(task: LayerTask, inputs: LayerInputs, recorded: int) -> tuple[Layer
     times = None if inputs.times is None else _to_batch(inputs.times, y0[0].shape[0])
     run = start_run(physics, y0, task.capacity, times, recorded, task.slopes)
     run = finish(physics, run, task.max_iterations)
-    spikes, order = sort(run.spikes)
+    spikes, place = sort(run.spikes)
     states = None
     if run.lookups is not None:
         states = jnp.stack(answer(physics, run.lookups), axis=-1)
@@ -142,16 +142,15 @@ def _forward(task: LayerTask, inputs: LayerInputs, recorded: int) -> tuple[Layer
         return out, None
     segments = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), run.segments)
     iterations = jnp.broadcast_to(run.iteration, spikes.count.shape)
-    return out, Trace(iterations, run.lanes.arrival, run.lanes.segments, segments, order, run.lookups)
+    return out, Trace(iterations, run.lanes.arrival, run.lanes.segments, segments, place, run.lookups)
 
 
 def _backward(task: LayerTask, inputs: LayerInputs, trace: Trace, ct_times, ct_states) -> LayerInputs:
     physics = task.physics(inputs)
     y0 = _initial_state(physics, inputs)
-    batch, capacity = trace.order.shape
     segments = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), trace.segments)
     # The forward pass sorted the spikes; the sweep meets them in the order in which they were found.
-    by_spike = jnp.zeros_like(ct_times).at[jnp.arange(batch)[:, None], trace.order].set(ct_times)
+    by_spike = at(ct_times, trace.place)
     ct, by_query = end_of_run(physics, task.wanted, len(y0), trace.arrival, trace.lookups, ct_states)
     past = Past(jnp.max(trace.iterations, initial=0), trace.count, segments)
     ct = sweep_run(physics, task.wanted, by_spike, y0, past, task.max_iterations, ct, by_query)

@@ -137,7 +137,7 @@ def _describe_layer(number: int, layer: LayerReport) -> str | None:
         return f"layer {number}, neuron {neuron}, t = {layer.stopped[neuron]:.6g} ms: {what}{others}"
     if layer.count > layer.capacity:
         return (
-            f"layer {number} emitted {int(layer.count)} spikes, more than max_event_steps = {layer.capacity}: "
+            f"layer {number} emitted more than max_event_steps = {layer.capacity} spikes: "
             "raise max_event_steps, or look for runaway activity"
         )
     if layer.per_neuron is not None and (layer.spikes > layer.per_neuron).any():

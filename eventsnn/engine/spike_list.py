@@ -68,54 +68,67 @@ def at(column: Array, slot: Int[Array, "batch *any"]) -> Array:
 
 
 def sort(spikes: SpikeList) -> tuple[SpikeList, Int[Array, "batch capacity"]]:
-    """The list by time, then by neuron; and where each of its entries stood before.
+    """The list by time, then by neuron; and the place that each of its entries has there.
 
     Sorting costs far more per entry than the physics, so only as much of the list is sorted as
     the fullest sample of the batch needs, rounded up to a power of two.
     """
     capacity = spikes.times.shape[1]
-    sizes = [size for size in (2**k for k in range(5, 31)) if size < capacity] + [capacity]
-    needed = jnp.max(spikes.count, initial=0)
-    branch = jnp.searchsorted(jnp.asarray(sizes, jnp.int32), needed)
-    branches = [lambda times, size=size: _rough_order(times, size) for size in sizes]
-    order = jax.lax.switch(jnp.minimum(branch, len(sizes) - 1), branches, spikes.times)
-    columns = tuple(at(column, order) for column in (spikes.times, spikes.neurons)) + (order,)
-    times, neurons, order = jax.lax.while_loop(lambda columns: jnp.any(_swapped(*columns)), _mend, columns)
-    slopes = None if spikes.slopes is None else at(spikes.slopes, order)
-    return SpikeList(times, neurons, slopes, spikes.count), order
+    sizes = [size for size in (2**k for k in range(6, 31)) if size < capacity] + [capacity]
+    branch = jnp.searchsorted(jnp.asarray(sizes, jnp.int32), jnp.max(spikes.count, initial=0))
+    branches = [lambda spikes, size=size: _sort_first(spikes, size) for size in sizes]
+    return jax.lax.switch(jnp.minimum(branch, len(sizes) - 1), branches, spikes)
 
 
-def _rough_order(times: Float[Array, "batch capacity"], size: int) -> Int[Array, "batch capacity"]:
-    """The order of the first `size` entries by time, apart from pairs that lie closer than about a millionth.
+def _sort_first(spikes: SpikeList, size: int) -> tuple[SpikeList, Int[Array, "batch capacity"]]:
+    """Sort the first `size` entries; behind them there is nothing."""
+
+    def head(column):
+        return column[:, :size]
+
+    order = _rough_order(head(spikes.times))
+    columns = (at(head(spikes.times), order), at(head(spikes.neurons), order), order)
+    columns = jax.lax.while_loop(lambda columns: jnp.any(_swapped(*columns[:2])), _mend, columns)
+    times, neurons, order = columns
+    counting = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), order.shape)
+    place = put(jnp.zeros_like(order), order, counting)
+    slopes = None if spikes.slopes is None else at(head(spikes.slopes), order)
+
+    def whole(column, rest):
+        return jnp.concatenate([column, rest[:, size:]], axis=1)
+
+    columns = (times, neurons, slopes)
+    columns = jax.tree.map(whole, columns, (spikes.times, spikes.neurons, spikes.slopes))
+    return SpikeList(*columns, spikes.count), jnp.pad(place, ((0, 0), (0, spikes.times.shape[1] - size)))
+
+
+def _rough_order(times: Float[Array, "batch spikes"]) -> Int[Array, "batch spikes"]:
+    """The order by time, apart from pairs that lie closer than about a millionth.
 
     On CPUs a sort of one array of whole numbers is ten times faster than any that carries something
     along. So the time and the position share the bits of one number.
     """
-    capacity = times.shape[1]
-    head = times[:, :size]
-    bits = max(size - 1, 1).bit_length()
-    finite = jnp.isfinite(head)
-    longest = jnp.maximum(jnp.max(jnp.where(finite, head, 0), initial=0), jnp.finfo(times.dtype).tiny)
+    bits = max(times.shape[1] - 1, 1).bit_length()
+    finite = jnp.isfinite(times)
+    longest = jnp.maximum(jnp.max(jnp.where(finite, times, 0), initial=0), jnp.finfo(times.dtype).tiny)
     last = min(2 ** (32 - bits), 2**24) - 1  # behind all times; whole numbers up to here are exact in float32
-    rank = jnp.where(finite, head / longest * (last - 1), last)
-    position = jax.lax.broadcasted_iota(jnp.uint32, head.shape, 1)
+    rank = jnp.where(finite, times / longest * (last - 1), last)
+    position = jax.lax.broadcasted_iota(jnp.uint32, times.shape, 1)
     key = jax.lax.sort(rank.astype(jnp.uint32) << bits | position, dimension=1)
-    order = (key & (2**bits - 1)).astype(jnp.int32)
-    rest = jnp.broadcast_to(jnp.arange(size, capacity, dtype=jnp.int32), (times.shape[0], capacity - size))
-    return jnp.concatenate([order, rest], axis=1)
+    return (key & (2**bits - 1)).astype(jnp.int32)
 
 
-def _swapped(times, neurons, order) -> Bool[Array, "batch pairs"]:
+def _swapped(times: Float[Array, "batch spikes"], neurons: Int[Array, "batch spikes"]) -> Bool[Array, "batch pairs"]:
     """Which neighbours stand in the wrong order."""
-    earlier = (times[:, 1:] < times[:, :-1]) | (times[:, 1:] == times[:, :-1]) & (neurons[:, 1:] < neurons[:, :-1])
-    return earlier & jnp.isfinite(times[:, 1:])
+    same = (times[:, 1:] == times[:, :-1]) & jnp.isfinite(times[:, 1:])
+    return (times[:, 1:] < times[:, :-1]) | same & (neurons[:, 1:] < neurons[:, :-1])
 
 
 def _mend(columns):
     """Exchange neighbours that stand in the wrong order, first from even places and then from odd ones."""
     for odd in (False, True):
-        wrong = _swapped(*columns)
-        wrong = wrong & (jnp.arange(wrong.shape[1]) % 2 == odd)
+        wrong = _swapped(*columns[:2])
+        wrong = wrong & ((jnp.arange(wrong.shape[1]) % 2 == 1) == odd)
         left = jnp.pad(wrong, ((0, 0), (0, 1)))
         right = jnp.pad(wrong, ((0, 0), (1, 0)))
         columns = tuple(

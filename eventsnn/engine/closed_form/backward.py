@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from ...neuron_models.linear_flow import Coefficients, LinearFlow
 from ..spike_list import at
 from .forward import Layer, Marks, Run, run_window
-from .schedule import Schedule
+from .schedule import Stretches
 from .threshold import slope_at_threshold
 
 _Reals = Float[Array, "batch neurons"]
@@ -28,13 +28,14 @@ class Spikes(eqx.Module):
     """The spikes of a run in the order in which the loop found them, and what they pass on.
 
     - `times`: when.
-    - `by_time`: the derivative of the loss by each of them.
+    - `by_time`: the derivative of the loss by each of them, in the order of time, and `place` where each stands there.
     - `by_state`: what the queries that were answered from a spike pass to the state just after it.
     - `marks`, `last`: how they hang together.
     """
 
     times: Float[Array, "batch capacity"]
     by_time: Float[Array, "batch capacity"]
+    place: Int[Array, "batch capacity"]
     by_state: tuple[Array, Array | None] | None
     marks: Marks
     last: _Integers
@@ -53,7 +54,7 @@ class Cotangents(eqx.Module):
     i: _Reals | None
     flow: LinearFlow
     weights: Float[Array, "batch inputs neurons"] | None
-    starts: Float[Array, "stretches batch"] | None
+    starts: Float[Array, "batch stretches"] | None
 
 
 class _Chain(eqx.Module):
@@ -77,6 +78,7 @@ class _Answers(eqx.Module):
     - `spiked`: whether there is a spike in the stretch.
     - `t_first`, `v`, `i`: the first of them, and the adjoint just before it.
     - `t_last`, `current`: the last of them, and I there.
+    - `moved`: what the arrival at the start receives from a spike that it caused at once.
     """
 
     spiked: Array
@@ -85,6 +87,7 @@ class _Answers(eqx.Module):
     i: Array | None
     t_last: Array
     current: Array | None
+    moved: Array
 
 
 def start_chain(spikes: Spikes, zero: _Reals, current: bool) -> _Chain:
@@ -117,12 +120,12 @@ def sweep_window(
     return chain, _sweep_arrivals(layer, wanted, stretches, number, answers, seen, by_query, ct)
 
 
-def _sweep_spikes(layer, wanted, spikes: Spikes, stretches: Schedule, number, chain: _Chain, ct, min_slope):
+def _sweep_spikes(layer, wanted, spikes: Spikes, stretches: Stretches, number, chain: _Chain, ct, min_slope):
     flow, marks = layer.flow, spikes.marks
     shape = (layer.window, *chain.t.shape)
     zeros = jnp.zeros(shape, chain.t.dtype)
     current = None if chain.i is None else zeros
-    answers = _Answers(jnp.zeros(shape, bool), zeros, zeros, current, zeros, current)
+    answers = _Answers(jnp.zeros(shape, bool), zeros, zeros, current, zeros, current, zeros)
     sample, neuron = jnp.arange(shape[1])[:, None], jnp.arange(shape[2])
     before_window = number * layer.window
 
@@ -137,7 +140,7 @@ def _sweep_spikes(layer, wanted, spikes: Spikes, stretches: Schedule, number, ch
         spiked, stretch = here(chain)
         lifted = spiked & (at(marks.stretch, chain.slot) < 0)
         t = jnp.where(spiked, at(spikes.times, chain.slot), chain.t)
-        by_time = jnp.where(spiked, at(spikes.by_time, chain.slot), 0)
+        by_time = jnp.where(spiked, at(spikes.by_time, at(spikes.place, chain.slot)), 0)
         i_at = None if marks.current is None else at(marks.current, chain.slot)
         v, i = transposed(flow.coefficients(chain.t - t), chain.v, chain.i)
         if spikes.by_state is not None:
@@ -154,12 +157,6 @@ def _sweep_spikes(layer, wanted, spikes: Spikes, stretches: Schedule, number, ch
             ct = eqx.tree_at(lambda ct: ct.flow.thresh, ct, ct.flow.thresh - v_before)
         if wanted.vreset:
             ct = eqx.tree_at(lambda ct: ct.flow.vreset, ct, ct.flow.vreset + jnp.where(spiked, v, 0))
-        if ct.starts is not None:
-            # A spike that an arrival caused at once moves with it.
-            by_sample = jnp.where(lifted, moved, 0)
-            row = jnp.where(lifted, stretch + before_window, ct.starts.shape[0])
-            starts = ct.starts.at[row, sample].add(by_sample, mode="drop")
-            ct = eqx.tree_at(lambda ct: ct.starts, ct, starts)
         row = jnp.where(spiked, stretch, layer.window)
         last = jnp.where(stretch == chain.stretch, layer.window, row)
 
@@ -173,6 +170,7 @@ def _sweep_spikes(layer, wanted, spikes: Spikes, stretches: Schedule, number, ch
             put(answers.i, row, i),
             put(answers.t_last, last, t) if rates else answers.t_last,
             put(answers.current, last, i_at) if rates else answers.current,
+            put(answers.moved, row, jnp.where(lifted, moved, 0)) if ct.starts is not None else answers.moved,
         )
         # Up to the next spike of the same stretch. Behind the last of them the other pass goes on.
         within = spiked & (stretch == chain.stretch)
@@ -191,7 +189,7 @@ def _sweep_spikes(layer, wanted, spikes: Spikes, stretches: Schedule, number, ch
     return jax.lax.while_loop(lambda carry: jnp.any(here(carry[0])[0]), back, (chain, answers, ct))
 
 
-def _sweep_arrivals(layer, wanted, stretches: Schedule, number, answers: _Answers, seen, by_query, ct: Cotangents):
+def _sweep_arrivals(layer, wanted, stretches: Stretches, number, answers: _Answers, seen, by_query, ct: Cotangents):
     flow = layer.flow
     dt = stretches.ends - stretches.starts
     through = flow.coefficients(dt[:, :, None])
@@ -223,7 +221,7 @@ def _sweep_arrivals(layer, wanted, stretches: Schedule, number, answers: _Answer
         if by_start is not None:
             # The state after an arrival does not care when it came, but what it added has since moved.
             moved = flow.leak * v if i is None else flow.decay * i - flow.coupling * v
-            by_start = by_start.at[row].set(jnp.sum(arriving[row] * moved, axis=1))
+            by_start = by_start.at[row].set(jnp.sum(arriving[row] * moved + here.moved, axis=1))
         return ct, told, by_start
 
     ct, told, by_start = jax.lax.fori_loop(0, length, back, (ct, told, by_start))
@@ -232,8 +230,8 @@ def _sweep_arrivals(layer, wanted, stretches: Schedule, number, answers: _Answer
         ct = eqx.tree_at(lambda ct: ct.weights, ct, weights)
     if by_start is not None:
         begin = number * layer.window
-        old = jax.lax.dynamic_slice_in_dim(ct.starts, begin, layer.window)
-        starts = jax.lax.dynamic_update_slice_in_dim(ct.starts, old + by_start, begin, axis=0)
+        old = jax.lax.dynamic_slice_in_dim(ct.starts, begin, layer.window, axis=1)
+        starts = jax.lax.dynamic_update_slice_in_dim(ct.starts, old + by_start.T, begin, axis=1)
         ct = eqx.tree_at(lambda ct: ct.starts, ct, starts)
     return ct
 

@@ -16,7 +16,7 @@ from ...neuron_models.linear_flow import Coefficients, LinearFlow
 from ..lanes import FINE, NOT_FINITE, RESET_HIGH, STEP_SMALL
 from ..materialise import materialised
 from ..spike_list import SpikeList, append, empty_list, put
-from .schedule import Schedule
+from .schedule import Schedule, Stretches
 from .threshold import locate, may_cross, slope_at_threshold
 
 _Reals = Float[Array, "batch neurons"]
@@ -41,7 +41,7 @@ class Layer(eqx.Module):
     capacity: int = eqx.field(static=True)
     stop_after: int | None = eqx.field(static=True)
 
-    def arriving(self, stretches: Schedule) -> Float[Array, "stretches batch neurons"]:
+    def arriving(self, stretches: Stretches) -> Float[Array, "stretches batch neurons"]:
         """The weights that arrive at the start of each stretch."""
         if self.weights.shape[0] == 1:
             return self.weights[0][stretches.sources]
@@ -200,7 +200,7 @@ def _stops(flow: LinearFlow, v, i, dt, v_end, i_end):
     return (v >= flow.thresh) | may_cross(flow, v, i, dt, v_end, i_end)
 
 
-def _answer(layer: Layer, stretches: Schedule, run: Run, place: _Place) -> tuple[Run, _Place]:
+def _answer(layer: Layer, stretches: Stretches, run: Run, place: _Place) -> tuple[Run, _Place]:
     """Locate the crossings of the neurons that are asked, and let these spike and go on."""
     flow, neurons = layer.flow, run.neurons
     asked = place.asked

@@ -133,7 +133,7 @@ def _make_layer(task: LayerTask, inputs: LayerInputs) -> Layer:
     batch = max(leaf.shape[0] for leaf in jax.tree.leaves(inputs))
     arrivals, t_end = _to_batch((inputs.arrivals, inputs.t_end), batch)
     window = min(_WINDOW, 1 + arrivals.times.shape[1])
-    schedule = make_schedule(arrivals, t_end, inputs.weights.shape[1], window)
+    schedule = make_schedule(arrivals, t_end, inputs.weights.shape[1])
     flow = jax.tree.map(lambda number: number if number.ndim == 2 else number[:, None], inputs.flow)
     weights = jnp.pad(inputs.weights, ((0, 0), (0, 1), (0, 0)))
     return Layer(flow, weights, schedule, window, task.capacity, task.stop_after)
@@ -148,7 +148,7 @@ def _forward(task: LayerTask, inputs: LayerInputs, perturbed: LayerInputs | None
     lookups = start_lookups(layer.schedule, _to_batch(inputs.times, y0[0].shape[0]), y0) if asked else None
     starts = None
     if kept:
-        n_windows = layer.schedule.starts.shape[0] // layer.window
+        n_windows = _n_windows(layer)
         starts = jax.tree.map(lambda leaf: jnp.zeros((n_windows, *leaf.shape), leaf.dtype), run.neurons)
 
     def running(carry):
@@ -171,7 +171,7 @@ def _forward(task: LayerTask, inputs: LayerInputs, perturbed: LayerInputs | None
     if lookups is not None:
         lookups = settle_lookups(layer, lookups, run)
         states = jnp.stack([y for y in answer(layer, lookups) if y is not None], axis=-1)
-    spikes, order = sort(run.spikes)
+    spikes, place = sort(run.spikes)
     neurons = run.neurons
     out = LayerRun(
         times=spikes.times,
@@ -185,15 +185,14 @@ def _forward(task: LayerTask, inputs: LayerInputs, perturbed: LayerInputs | None
     )
     if perturbed is None:
         return out, None
-    batch = order.shape[0]
-    place = jnp.zeros_like(order).at[jnp.arange(batch)[:, None], order].set(_counting(order))
-    windows = jnp.broadcast_to(run.window, (batch,))
+    windows = jnp.broadcast_to(run.window, spikes.count.shape)
     starts = jax.tree.map(lambda rows: jnp.moveaxis(rows, 0, 1), starts)
     return out, Trace(run.spikes.times, place, run.marks, neurons.last, windows, lookups, starts)
 
 
-def _counting(like: Int[Array, "batch capacity"]) -> Int[Array, "batch capacity"]:
-    return jnp.broadcast_to(jnp.arange(like.shape[1], dtype=jnp.int32), like.shape)
+def _n_windows(layer: Layer) -> int:
+    """How many windows there may be."""
+    return -(-(1 + layer.schedule.arrivals.times.shape[1]) // layer.window)
 
 
 def _backward(task: LayerTask, perturbed: LayerInputs, inputs: LayerInputs, trace: Trace, by_time, by_state):
@@ -209,13 +208,12 @@ def _backward(task: LayerTask, perturbed: LayerInputs, inputs: LayerInputs, trac
         i=current,
         flow=jax.tree.map(lambda number, wanted: zero if wanted else None, layer.flow, wanted),
         weights=jnp.zeros_like(layer.weights) if perturbed.weights else None,
-        starts=jnp.zeros_like(layer.schedule.starts) if by_arrivals else None,
+        starts=jnp.zeros((batch, _n_windows(layer) * layer.window), zero.dtype) if by_arrivals else None,
     )
     lookups, by_slot, by_stretch, by_query = trace.lookups, None, None, None
     if lookups is not None:
         ct, by_slot, by_stretch, by_query = _sweep_queries(layer, wanted, lookups, trace, by_state, ct)
-    in_order = jnp.take_along_axis(by_time, trace.place, axis=1)
-    spikes = Spikes(trace.times, in_order, by_slot, trace.marks, trace.last)
+    spikes = Spikes(trace.times, by_time, trace.place, by_slot, trace.marks, trace.last)
     starts = jax.tree.map(lambda rows: jnp.moveaxis(rows, 1, 0), trace.starts)
 
     def by_arrival(window):
@@ -303,7 +301,7 @@ def _as_inputs(inputs: LayerInputs, perturbed: LayerInputs, ct: Cotangents, by_q
     times = inputs.arrivals.times
     arrivals = jnp.zeros_like(times)
     if ct.starts is not None:
-        arrivals = _sum_shared(times, ct.starts[1 : 1 + times.shape[1]].T)
+        arrivals = _sum_shared(times, ct.starts[:, 1 : 1 + times.shape[1]])
     y0 = _sum_shared(inputs.y0, jnp.stack([y for y in (ct.v, ct.i) if y is not None], axis=-1))
     queries = nothing if by_query is None else _sum_shared(inputs.times, by_query)
     return LayerInputs(flow, weights, Arrivals(arrivals, nothing), y0, nothing, queries)

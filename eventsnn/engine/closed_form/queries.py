@@ -34,8 +34,7 @@ class Lookups(eqx.Module):
 
 def start_lookups(schedule: Schedule, times: Float[Array, "batch times"], y0) -> Lookups:
     """Before the run. A time outside the run is answered from its nearest end."""
-    found = jax.vmap(lambda starts, times: jnp.searchsorted(starts, times, side="right"))(schedule.starts.T, times)
-    stretch = jnp.clip(found.astype(jnp.int32) - 1, 0, schedule.count[:, None] - 1)
+    stretch = schedule.stretch_at(times)
     shape = (*y0[0].shape, times.shape[1])
     zero = jnp.zeros(shape, times.dtype)
     none = jnp.full(shape, -1, jnp.int32)
@@ -73,7 +72,7 @@ def settle_lookups(layer: Layer, lookups: Lookups, run: Run) -> Lookups:
     )
     safe = jnp.maximum(slot, 0)
     here = (slot >= 0) & (jnp.abs(marks.stretch[sample, safe]) - 1 == lookups.stretch[:, None, :])
-    starts = jnp.take_along_axis(layer.schedule.starts.T, lookups.stretch, axis=1)[:, None, :]
+    starts = layer.schedule.start_of(lookups.stretch)[:, None, :]
     return Lookups(
         times=lookups.times,
         stretch=lookups.stretch,

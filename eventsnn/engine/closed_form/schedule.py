@@ -8,15 +8,15 @@ from jaxtyping import Array, Bool, Float, Int
 from ..lanes import Arrivals
 
 
-class Schedule(eqx.Module):
-    """Every stretch starts with an arrival, but for the first, which starts the run.
+class Stretches(eqx.Module):
+    """Some stretches in a row. Every stretch starts with an arrival, but for the first, which starts the run.
 
-    Times come first, so that a window is one piece of memory.
+    Times come first, so that one stretch of all samples is one piece of memory.
 
     - `starts`, `ends`: when; stretches behind the last are empty and stand at the end of the run.
     - `sources`: the row of the weights that arrives at the start, one past the last row for none.
     - `tested`: whether the threshold is tested: not before all arrivals of an instant are in.
-    - `count`: how many stretches a sample has.
+    - `count`: how many stretches each sample has from here on.
     """
 
     starts: Float[Array, "stretches batch"]
@@ -25,32 +25,51 @@ class Schedule(eqx.Module):
     tested: Bool[Array, "stretches batch"]
     count: Int[Array, " batch"]
 
-    def window(self, number: Int[Array, ""], length: int) -> "Schedule":
+
+class Schedule(eqx.Module):
+    """All stretches of a run. They are made window by window, since a list of arrivals is mostly empty.
+
+    - `arrivals`, `t_end`: what arrives, and when the run ends.
+    - `count`: how many stretches each sample has.
+    - `inputs`: how many rows the weights have.
+    """
+
+    arrivals: Arrivals
+    t_end: Float[Array, " batch"]
+    count: Int[Array, " batch"]
+    inputs: int = eqx.field(static=True)
+
+    def window(self, number: Int[Array, ""], length: int) -> Stretches:
         """Stretches `number * length` and the `length - 1` behind it."""
-        begin = number * length
+        stretch = number * length + jnp.arange(length + 1, dtype=jnp.int32)
+        starts, sources = jnp.zeros((length + 1, len(self.count)), self.t_end.dtype) + self.t_end, self.inputs
+        held = self.arrivals.times.shape[1]
+        if held:
+            column = jnp.clip(stretch - 1, 0, held - 1)
+            times = jnp.take(self.arrivals.times, column, axis=1).T
+            real = (times <= self.t_end) & ((stretch >= 1) & (stretch <= held))[:, None]
+            starts = jnp.where(real, times, starts)
+            sources = jnp.where(real, jnp.take(self.arrivals.sources, column, axis=1).T, sources)[:-1]
+        starts = jnp.where((stretch == 0)[:, None], 0, starts)
+        starts, ends, stretch = starts[:-1], starts[1:], stretch[:-1, None]
+        tested = ((ends > starts) & (stretch < self.count)) | (stretch == self.count - 1)
+        sources = jnp.broadcast_to(jnp.asarray(sources, jnp.int32), starts.shape)
+        return Stretches(starts, ends, sources, tested, self.count - number * length)
 
-        def cut(rows):
-            return jax.lax.dynamic_slice_in_dim(rows, begin, length)
+    def stretch_at(self, times: Float[Array, "batch times"]) -> Int[Array, "batch times"]:
+        """The last stretch that starts at or before each time, the first or the last one for a time outside the run."""
+        found = jax.vmap(lambda arrivals, times: jnp.searchsorted(arrivals, times, side="right"))
+        return jnp.minimum(found(self.arrivals.times, times).astype(jnp.int32), self.count[:, None] - 1)
 
-        return Schedule(cut(self.starts), cut(self.ends), cut(self.sources), cut(self.tested), self.count - begin)
+    def start_of(self, stretch: Int[Array, "batch times"]) -> Float[Array, "batch times"]:
+        """When stretches start."""
+        if not self.arrivals.times.shape[1]:
+            return jnp.zeros(stretch.shape, self.t_end.dtype)
+        starts = jnp.take_along_axis(self.arrivals.times, jnp.maximum(stretch - 1, 0), axis=1, mode="clip")
+        return jnp.where(stretch == 0, 0, starts)
 
 
-def make_schedule(arrivals: Arrivals, t_end: Float[Array, " batch"], inputs: int, length: int) -> Schedule:
-    """The stretches of a run, filled up to whole windows of `length`."""
-    times, sources = arrivals.times.T, arrivals.sources.T
-    real = times <= t_end
-    count = 1 + jnp.sum(real, axis=0, dtype=jnp.int32)
-    n_stretches = 1 + times.shape[0]
-    filling = -n_stretches % length
-
-    def fill(first, rows, last):
-        last = jnp.broadcast_to(last, (filling, *rows.shape[1:]))
-        return jnp.concatenate([jnp.broadcast_to(first, (1, *rows.shape[1:])), rows, last.astype(rows.dtype)])
-
-    zero = jnp.zeros((), times.dtype)
-    starts = fill(zero, jnp.where(real, times, t_end), t_end)
-    sources = fill(jnp.int32(inputs), jnp.where(real, sources, inputs), jnp.int32(inputs))
-    ends = jnp.concatenate([starts[1:], t_end[None]])
-    number = jnp.arange(starts.shape[0], dtype=jnp.int32)[:, None]
-    tested = ((ends > starts) & (number < count)) | (number == count - 1)
-    return Schedule(starts, ends, sources, tested, count)
+def make_schedule(arrivals: Arrivals, t_end: Float[Array, " batch"], inputs: int) -> Schedule:
+    """The stretches of a run that ends at `t_end`."""
+    reached = arrivals.times <= t_end[:, None]
+    return Schedule(arrivals, t_end, 1 + jnp.sum(reached, axis=1, dtype=jnp.int32), inputs)
