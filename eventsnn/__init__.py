@@ -7,8 +7,12 @@ from .evnn import FFEvNN as FFEvNN
 from .evnn import Record as Record
 from .io import load as load
 from .io import save as save
+from .neuron_models import IF as IF
 from .neuron_models import LIF as LIF
 from .neuron_models import QIF as QIF
+from .neuron_models import DeltaLIF as DeltaLIF
+from .neuron_models import LeakyIntegrator as LeakyIntegrator
+from .neuron_models import LinearFlow as LinearFlow
 from .neuron_models import NeuronModel as NeuronModel
 from .neuron_models import Parameter as Parameter
 from .neuron_models.check import check_neuron_model as check_neuron_model

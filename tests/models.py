@@ -134,6 +134,8 @@ def layer(model, dtype, n_neurons, *, weights=0.0, end=END, **keywords):
     rows = weights if np.ndim(weights) else [weights] * IN_SIZE
     for number, row in enumerate(rows):
         matrix[number] = cycle(row, n_neurons)
+    # A step size is a matter of the numerical engine.
+    numbers = {"engine": "numerical" if "stepsize_controller" in numbers else "auto", **numbers}
     if "stepsize_controller" not in numbers:
         numbers = {"rtol": TOLERANCE[dtype], "atol": TOLERANCE[dtype], **numbers}
     numbers = {"max_event_steps": 256, **numbers}

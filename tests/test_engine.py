@@ -1,4 +1,4 @@
-"""What the engine promises beyond the queries: replay, limits, bounds and other solvers."""
+"""What the numerical engine promises beyond the queries: replay, limits, bounds and other solvers."""
 
 import diffrax
 import equinox as eqx
@@ -15,7 +15,7 @@ IN_SPIKES = jnp.asarray([[0.5, 6.0, 11.0], [3.0, 9.0, jnp.inf]], jnp.float64)
 
 def network(model=LIF, layers=(6, 2), **options):
     scale = {LIF: {"wlim": 6.0, "wmean": 4.0}, QIF: {"wlim": 50.0, "wmean": 30.0}}[model]
-    settings = {"dtype": jnp.float64, "rtol": 1e-9, "blim": 0.5, **scale, **options}
+    settings = {"dtype": jnp.float64, "rtol": 1e-9, "blim": 0.5, "engine": "numerical", **scale, **options}
     return FFEvNN(list(layers), 2, model, 30.0, jax.random.PRNGKey(1), **settings)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import PyTree
@@ -132,9 +133,7 @@ def _call(*args, function, shapes):
 _batched_first: Any = Primitive("eventsnn_batched_first")
 _batched_first.multiple_results = True
 _batched_first.def_impl(_call)
-_batched_first.def_abstract_eval(
-    lambda *args, function, shapes: [jax.core.ShapedArray(s.shape, s.dtype) for s in shapes(*args)]
-)
+_batched_first.def_abstract_eval(lambda *args, function, shapes: [ShapedArray(s.shape, s.dtype) for s in shapes(*args)])
 ad.primitive_jvps[_batched_first] = _differentiate
 batching.primitive_batchers[_batched_first] = _vectorise
 mlir.register_lowering(_batched_first, mlir.lower_fun(_call, multiple_results=True))

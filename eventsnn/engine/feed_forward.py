@@ -79,7 +79,13 @@ def _run_one(solving: Solving, model: NeuronModel, weights: Array, arrivals: Arr
 
 
 def _run_numerically(
-    solving: Solving, model: NeuronModel, weights: Array, arrivals: Arrivals, wanted: Wanted, capacity: int, t_end: Array
+    solving: Solving,
+    model: NeuronModel,
+    weights: Array,
+    arrivals: Arrivals,
+    wanted: Wanted,
+    capacity: int,
+    t_end: Array,
 ) -> LayerRun:
     size = weights.shape[1]
     model = per_neuron(model, size)

@@ -97,9 +97,10 @@ def _sort_first(spikes: SpikeList, size: int) -> tuple[SpikeList, Int[Array, "ba
     def whole(column, rest):
         return jnp.concatenate([column, rest[:, size:]], axis=1)
 
-    columns = (times, neurons, slopes)
-    columns = jax.tree.map(whole, columns, (spikes.times, spikes.neurons, spikes.slopes))
-    return SpikeList(*columns, spikes.count), jnp.pad(place, ((0, 0), (0, spikes.times.shape[1] - size)))
+    times, neurons, slopes = jax.tree.map(
+        whole, (times, neurons, slopes), (spikes.times, spikes.neurons, spikes.slopes)
+    )
+    return SpikeList(times, neurons, slopes, spikes.count), jnp.pad(place, ((0, 0), (0, spikes.times.shape[1] - size)))
 
 
 def _rough_order(times: Float[Array, "batch spikes"]) -> Int[Array, "batch spikes"]:

@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
 from .base import NeuronModel
 from .bias import make_bias
 from .linear_flow import LinearFlow
-from .parameter import Parameter, make_parameter, make_state, reject, trainable_names
+from .parameter import Parameter, make_parameter, make_state, reject_reset, trainable_names
 
 
 class LIF(NeuronModel):
@@ -74,8 +74,7 @@ class LIF(NeuronModel):
         self.vreset = make_parameter("vreset", vreset, n_neurons, dtype, trainable=trainable)
         self.y0 = make_state("y0", y0, (n_neurons, 2), dtype, trainable=trainable)
         self.ic = make_bias(n_neurons, init_bias, blim, bmean, dtype, key)
-        reset, limit = jnp.broadcast_arrays(self.vreset.value, self.thresh.value)
-        reject("vreset", reset, reset >= limit, "below thresh")
+        reject_reset(self.vreset, self.thresh)
 
     def init_state(self, n_neurons: int) -> Float[Array, "neurons channels"]:
         return self.y0.value

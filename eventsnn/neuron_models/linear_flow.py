@@ -1,9 +1,14 @@
 """Neurons whose free dynamics are linear, and therefore known in closed form."""
 
+from typing import Any, TypeAlias
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+MaybeArray: TypeAlias = Any
+"""An array, or `None` where a neuron has no such thing: no current, or no threshold."""
 
 
 class LinearFlow(eqx.Module):
@@ -30,10 +35,10 @@ class LinearFlow(eqx.Module):
 
     leak: Float[Array, "*neurons"]
     drive: Float[Array, "*neurons"]
-    thresh: Float[Array, "*neurons"] | None
+    thresh: MaybeArray
     vreset: Float[Array, "*neurons"]
-    coupling: Float[Array, "*neurons"] | None = None
-    decay: Float[Array, "*neurons"] | None = None
+    coupling: MaybeArray = None
+    decay: MaybeArray = None
 
     def coefficients(self, dt: Float[Array, "..."]) -> "Coefficients":
         """What becomes of the state after `dt`.
@@ -46,14 +51,15 @@ class LinearFlow(eqx.Module):
         gain = dt * relative_growth(-self.leak * dt)
         if self.coupling is None or self.decay is None:
             return Coefficients(keep, gain, None, None)
-        slower = jnp.minimum(self.leak, self.decay)
-        apart = jnp.abs(self.decay - self.leak)
+        slower, faster = jnp.minimum(self.leak, self.decay), jnp.maximum(self.leak, self.decay)
+        # Not the absolute value of a difference, whose derivative at 0 is 1 in JAX and should be 0 here.
+        apart = faster - slower
         feed = self.coupling * dt * jnp.exp(-slower * dt) * relative_growth(-apart * dt)
         return Coefficients(keep, gain, feed, jnp.exp(-self.decay * dt))
 
     def advance(
-        self, through: "Coefficients", v: Float[Array, "..."], i: Float[Array, "..."] | None
-    ) -> tuple[Float[Array, "..."], Float[Array, "..."] | None]:
+        self, through: "Coefficients", v: Float[Array, "..."], i: MaybeArray
+    ) -> tuple[Float[Array, "..."], MaybeArray]:
         """The state after the stretch of time that `through` belongs to."""
         v_end = through.keep * v + self.drive * through.gain
         if i is None or through.feed is None:
@@ -66,8 +72,8 @@ class Coefficients(eqx.Module):
 
     keep: Float[Array, "..."]
     gain: Float[Array, "..."]
-    feed: Float[Array, "..."] | None
-    fade: Float[Array, "..."] | None
+    feed: MaybeArray
+    fade: MaybeArray
 
 
 @jax.custom_jvp

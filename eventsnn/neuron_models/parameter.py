@@ -127,3 +127,9 @@ def reject(name: str, array: Array, bad: Array, wanted: str) -> None:
         where = tuple(int(i) for i in np.argwhere(np.asarray(bad))[0])
         position = f"[{', '.join(map(str, where))}]" if where else ""
         raise ValueError(f"{name}{position} is {array[where]}, expected a value that is {wanted}")
+
+
+def reject_reset(vreset: Parameter, thresh: Parameter) -> None:
+    """A `ValueError` for a neuron that is reset to its threshold or above."""
+    reset, limit = jnp.broadcast_arrays(vreset.value, thresh.value)
+    reject("vreset", reset, reset >= limit, "below thresh")

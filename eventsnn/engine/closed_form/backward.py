@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from ...neuron_models.linear_flow import Coefficients, LinearFlow
+from ...neuron_models.linear_flow import Coefficients, LinearFlow, MaybeArray
 from ..spike_list import at
 from .forward import Layer, Marks, Run, run_window
 from .schedule import Stretches
@@ -36,7 +36,7 @@ class Spikes(eqx.Module):
     times: Float[Array, "batch capacity"]
     by_time: Float[Array, "batch capacity"]
     place: Int[Array, "batch capacity"]
-    by_state: tuple[Array, Array | None] | None
+    by_state: tuple[Array, MaybeArray] | None
     marks: Marks
     last: _Integers
 
@@ -51,10 +51,10 @@ class Cotangents(eqx.Module):
     """
 
     v: _Reals
-    i: _Reals | None
+    i: MaybeArray
     flow: LinearFlow
-    weights: Float[Array, "batch inputs neurons"] | None
-    starts: Float[Array, "batch stretches"] | None
+    weights: MaybeArray
+    starts: MaybeArray
 
 
 class _Chain(eqx.Module):
@@ -68,7 +68,7 @@ class _Chain(eqx.Module):
     slot: _Integers
     t: _Reals
     v: _Reals
-    i: _Reals | None
+    i: MaybeArray
     stretch: _Integers
 
 
@@ -84,9 +84,9 @@ class _Answers(eqx.Module):
     spiked: Array
     t_first: Array
     v: Array
-    i: Array | None
+    i: MaybeArray
     t_last: Array
-    current: Array | None
+    current: MaybeArray
     moved: Array
 
 
@@ -124,7 +124,7 @@ def _sweep_spikes(layer, wanted, spikes: Spikes, stretches: Stretches, number, c
     flow, marks = layer.flow, spikes.marks
     shape = (layer.window, *chain.t.shape)
     zeros = jnp.zeros(shape, chain.t.dtype)
-    current = None if chain.i is None else zeros
+    current: Any = None if chain.i is None else zeros
     answers = _Answers(jnp.zeros(shape, bool), zeros, zeros, current, zeros, current, zeros)
     sample, neuron = jnp.arange(shape[1])[:, None], jnp.arange(shape[2])
     before_window = number * layer.window
@@ -141,12 +141,11 @@ def _sweep_spikes(layer, wanted, spikes: Spikes, stretches: Stretches, number, c
         lifted = spiked & (at(marks.stretch, chain.slot) < 0)
         t = jnp.where(spiked, at(spikes.times, chain.slot), chain.t)
         by_time = jnp.where(spiked, at(spikes.by_time, at(spikes.place, chain.slot)), 0)
-        i_at = None if marks.current is None else at(marks.current, chain.slot)
+        i_at: Any = None if marks.current is None else at(marks.current, chain.slot)
         v, i = transposed(flow.coefficients(chain.t - t), chain.v, chain.i)
         if spikes.by_state is not None:
-            by_v, by_i = spikes.by_state
-            v = v + jnp.where(spiked, at(by_v, chain.slot), 0)
-            i = None if by_i is None else i + jnp.where(spiked, at(by_i, chain.slot), 0)
+            answered = jax.tree.map(lambda by: jnp.where(spiked, at(by, chain.slot), 0), spikes.by_state)
+            v, i = jax.tree.map(jnp.add, (v, i), answered)
         # Just before the spike: the state after it no longer depends on V, and its time is where V meets the threshold.
         slope = slope_at_threshold(flow, i_at)
         slope_on = slope + flow.leak * (flow.thresh - flow.vreset)
@@ -160,7 +159,7 @@ def _sweep_spikes(layer, wanted, spikes: Spikes, stretches: Stretches, number, c
         row = jnp.where(spiked, stretch, layer.window)
         last = jnp.where(stretch == chain.stretch, layer.window, row)
 
-        def put(rows, row, value):
+        def put(rows: Any, row, value) -> Any:
             return None if rows is None else rows.at[row, sample, neuron].set(value, mode="drop")
 
         answers = _Answers(
@@ -180,7 +179,7 @@ def _sweep_spikes(layer, wanted, spikes: Spikes, stretches: Stretches, number, c
             jnp.where(spiked, at(marks.before, chain.slot), chain.slot),
             t,
             jnp.where(spiked, v_before, chain.v),
-            None if i is None else jnp.where(spiked, i, chain.i),
+            jax.tree.map(lambda new, old: jnp.where(spiked, new, old), i, chain.i),
             jnp.where(spiked, stretch, chain.stretch),
         )
         return chain, answers, ct
@@ -194,7 +193,7 @@ def _sweep_arrivals(layer, wanted, stretches: Stretches, number, answers: _Answe
     dt = stretches.ends - stretches.starts
     through = flow.coefficients(dt[:, :, None])
     length = jnp.minimum(layer.window, jnp.max(stretches.count))
-    arriving = layer.arriving(stretches) if ct.starts is not None else None
+    arriving: Any = layer.arriving(stretches) if ct.starts is not None else None
     told = jnp.zeros(answers.v.shape, answers.v.dtype) if ct.weights is not None else None
     by_start = jnp.zeros(dt.shape, dt.dtype) if ct.starts is not None else None
 
@@ -240,7 +239,7 @@ def _add_stretch(flow, wanted, ct: Cotangents, here: _Answers, start, end, seen,
     """What the numbers of the flow receive in one stretch: before its first spike, and behind its last."""
     start, end = start[:, None], end[:, None]
     zero = jnp.zeros_like(here.v)
-    at_start = (zero, None if here.i is None else zero)
+    at_start: Any = (zero, None if here.i is None else zero)
     if seen is not None:
         at_start = jax.tree.map(lambda rows: rows[row], seen)
     after_v, after_i = _after_spike(flow, here.t_last, here.current)
@@ -262,14 +261,17 @@ def needs_states(wanted: LinearFlow) -> bool:
     return bool(wanted.leak or wanted.coupling or wanted.decay)
 
 
+def only_rates(flow: LinearFlow, wanted: LinearFlow) -> Any:
+    """Which of the numbers that take part in the flow are wanted."""
+    no: Any = False
+    return LinearFlow(wanted.leak, wanted.drive, None if flow.thresh is None else no, no, wanted.coupling, wanted.decay)
+
+
 def _add_rates(flow: LinearFlow, wanted: LinearFlow, ct: Cotangents, dt, y, by) -> Cotangents:
     """What the numbers of the flow receive over `dt` from the state `y`, if its end passes on `by`."""
     if not any_rate(wanted):
         return ct
-    rates = LinearFlow(
-        wanted.leak, wanted.drive, None if flow.thresh is None else False, False, wanted.coupling, wanted.decay
-    )
-    numbers, fixed = eqx.partition(flow, rates)
+    numbers, fixed = eqx.partition(flow, only_rates(flow, wanted))
 
     def move(numbers):
         moved = eqx.combine(numbers, fixed)
@@ -285,14 +287,14 @@ def _add_rates(flow: LinearFlow, wanted: LinearFlow, ct: Cotangents, dt, y, by) 
     return eqx.tree_at(lambda ct: ct.flow, ct, total)
 
 
-def transposed(through: Coefficients, v: _Reals, i: _Reals | None) -> tuple[_Reals, _Reals | None]:
+def transposed(through: Coefficients, v: _Reals, i: MaybeArray) -> tuple[_Reals, MaybeArray]:
     """The adjoint at the start of a stretch, from that at its end."""
     if i is None or through.feed is None:
         return through.keep * v, None
     return through.keep * v, through.fade * i + through.feed * v
 
 
-def _after_spike(flow: LinearFlow, like: _Reals, current: _Reals | None):
+def _after_spike(flow: LinearFlow, like: _Reals, current: MaybeArray):
     return jnp.broadcast_to(flow.vreset, like.shape), current
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ...neuron_models.linear_flow import Coefficients, LinearFlow
+from ...neuron_models.linear_flow import Coefficients, LinearFlow, MaybeArray
 from ..lanes import FINE, NOT_FINITE, RESET_HIGH, STEP_SMALL
 from ..materialise import materialised
 from ..spike_list import SpikeList, append, empty_list, put
@@ -56,7 +56,7 @@ class Marks(eqx.Module):
     - `stretch`: in which stretch it is, counted from 1, and negative if the neuron was lifted over its threshold.
     """
 
-    current: Float[Array, "batch capacity"] | None
+    current: MaybeArray
     before: Int[Array, "batch capacity"]
     stretch: Int[Array, "batch capacity"]
 
@@ -70,7 +70,7 @@ class Neurons(eqx.Module):
     """
 
     v: _Reals
-    i: _Reals | None
+    i: MaybeArray
     spikes: _Integers
     last: _Integers
     done: _Bools
@@ -98,10 +98,10 @@ class _Place(eqx.Module):
     stretch: _Integers
     t: _Reals
     asked: _Bools
-    seen: tuple[Array, Array | None] | None
+    seen: tuple[Array, MaybeArray] | None
 
 
-def start_run(layer: Layer, y0: tuple[_Reals, _Reals | None], capacity: int, slopes: bool, marked: bool) -> Run:
+def start_run(layer: Layer, y0: tuple[_Reals, MaybeArray], capacity: int, slopes: bool, marked: bool) -> Run:
     """A run at time 0 with room for `capacity` spikes per sample; `marked` if it will be swept back."""
     v, i = y0
     batch = v.shape[0]
@@ -114,7 +114,7 @@ def start_run(layer: Layer, y0: tuple[_Reals, _Reals | None], capacity: int, slo
     return Run(jnp.zeros((), jnp.int32), neurons, empty_list(batch, capacity, v.dtype, slopes), marks)
 
 
-def run_window(layer: Layer, run: Run, see: bool = False) -> tuple[Run, tuple[Array, Array | None] | None]:
+def run_window(layer: Layer, run: Run, see: bool = False) -> tuple[Run, tuple[Array, MaybeArray] | None]:
     """Work through the next window. Also, if wanted, the state just after every arrival."""
     stretches = layer.schedule.window(run.window, layer.window)
     through = layer.flow.coefficients((stretches.ends - stretches.starts)[:, :, None])
@@ -260,10 +260,10 @@ def _answer(layer: Layer, stretches: Stretches, run: Run, place: _Place) -> tupl
     return Run(run.window, neurons, spikes, marks), place
 
 
-def _note(marks: Marks, slot: _Integers, current: _Reals | None, before: _Integers, stretch: _Integers) -> Marks:
+def _note(marks: Marks, slot: _Integers, current: MaybeArray, before: _Integers, stretch: _Integers) -> Marks:
     return jax.tree.map(lambda column, new: put(column, slot, new), marks, Marks(current, before, stretch))
 
 
-def jump(v: _Reals, i: _Reals | None, w: _Reals) -> tuple[_Reals, _Reals | None]:
+def jump(v: _Reals, i: MaybeArray, w: _Reals) -> tuple[_Reals, MaybeArray]:
     """The state after an arrival."""
     return (v + w, None) if i is None else (v, i + w)

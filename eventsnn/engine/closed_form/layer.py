@@ -5,15 +5,15 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
-from ...neuron_models.linear_flow import LinearFlow
+from ...neuron_models.linear_flow import LinearFlow, MaybeArray
 from ..batching import batched_first, hand_batched
-from ..lanes import FINE, TOO_LONG, Arrivals
+from ..lanes import Arrivals
 from ..layer_run import LayerRun
 from ..spike_list import sort
-from .backward import Cotangents, Spikes, any_rate, needs_states, start_chain, sweep_window, transposed
-from .forward import Layer, Neurons, Run, run_window, start_run
+from .backward import Cotangents, Spikes, needs_states, only_rates, start_chain, sweep_window, transposed
+from .forward import Layer, Neurons, run_window, start_run
 from .queries import Lookups, answer, note_states, settle_lookups, start_lookups
 from .schedule import make_schedule
 
@@ -44,7 +44,7 @@ class LayerInputs(eqx.Module):
     arrivals: Arrivals
     y0: Float[Array, "batch neurons channels"]
     t_end: Float[Array, " batch"]
-    times: Float[Array, "batch times"] | None
+    times: MaybeArray
 
 
 class Trace(eqx.Module):
@@ -105,7 +105,7 @@ def _differentiable(task: LayerTask, inputs: LayerInputs) -> LayerRun:
         by_time = _instantiate(ct.times, shape.shape, shape.dtype)
         by_state = None
         if residuals.inputs.times is not None:
-            states = _shapes(task, residuals.inputs).states
+            states: Any = _shapes(task, residuals.inputs).states
             by_state = _instantiate(ct.states, states.shape, states.dtype)
         perturbed = residuals.perturbed
         backward = hand_batched(lambda *args: _backward(task, perturbed, *args), summed=True)
@@ -247,12 +247,14 @@ def _backward(task: LayerTask, perturbed: LayerInputs, inputs: LayerInputs, trac
 def _sweep_queries(layer: Layer, wanted, lookups: Lookups, trace: Trace, by_state, ct: Cotangents):
     """What queries pass to the events they were answered from, to the flow, and to their own times."""
     by = (by_state[..., 0], None if lookups.i is None else by_state[..., 1])
-    flow, fixed = eqx.partition(layer.flow, _only_rates(layer.flow, wanted))
+    flow, fixed = eqx.partition(layer.flow, only_rates(layer.flow, wanted))
     flow = jax.tree.map(lambda number: jnp.broadcast_to(number, ct.v.shape), flow)
 
     def answers(flow, v, i, times):
         moved = eqx.tree_at(
-            lambda layer: layer.flow, layer, eqx.combine(flow, jax.tree.map(lambda x: jnp.broadcast_to(x, ct.v.shape), fixed))
+            lambda layer: layer.flow,
+            layer,
+            eqx.combine(flow, jax.tree.map(lambda x: jnp.broadcast_to(x, ct.v.shape), fixed)),
         )
         return answer(moved, Lookups(times, lookups.stretch, lookups.last, lookups.from_spike, v, i, lookups.t))
 
@@ -277,12 +279,6 @@ def _sweep_queries(layer: Layer, wanted, lookups: Lookups, trace: Trace, by_stat
     return ct, by_slot, by_stretch, by_times
 
 
-def _only_rates(flow: LinearFlow, wanted: LinearFlow) -> Any:
-    thresh: Any = None if flow.thresh is None else False
-    nothing: Any = False
-    return LinearFlow(wanted.leak, wanted.drive, thresh, nothing, wanted.coupling, wanted.decay)
-
-
 def _as_inputs(inputs: LayerInputs, perturbed: LayerInputs, ct: Cotangents, by_query) -> LayerInputs:
     """Cotangents in the shape of the inputs: summed over what the batch and the neurons share."""
     nothing: Any = None
@@ -296,7 +292,7 @@ def _as_inputs(inputs: LayerInputs, perturbed: LayerInputs, ct: Cotangents, by_q
             by = jnp.sum(by, axis=1, keepdims=True)
         return by.reshape(value.shape)
 
-    flow = jax.tree.map(number, inputs.flow, _where_none(inputs.flow, ct.flow))
+    flow = jax.tree.map(number, inputs.flow, ct.flow)
     weights = jnp.zeros_like(inputs.weights) if ct.weights is None else ct.weights[:, :-1]
     times = inputs.arrivals.times
     arrivals = jnp.zeros_like(times)
@@ -305,10 +301,6 @@ def _as_inputs(inputs: LayerInputs, perturbed: LayerInputs, ct: Cotangents, by_q
     y0 = _sum_shared(inputs.y0, jnp.stack([y for y in (ct.v, ct.i) if y is not None], axis=-1))
     queries = nothing if by_query is None else _sum_shared(inputs.times, by_query)
     return LayerInputs(flow, weights, Arrivals(arrivals, nothing), y0, nothing, queries)
-
-
-def _where_none(tree: PyTree, partial: PyTree) -> PyTree:
-    return partial
 
 
 def _sum_shared(value, by):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ...neuron_models.linear_flow import MaybeArray
 from .forward import Layer, Run
 from .schedule import Schedule
 
@@ -28,7 +29,7 @@ class Lookups(eqx.Module):
     last: Int[Array, "batch neurons times"]
     from_spike: Bool[Array, "batch neurons times"]
     v: Float[Array, "batch neurons times"]
-    i: Float[Array, "batch neurons times"] | None
+    i: MaybeArray
     t: Float[Array, "batch neurons times"]
 
 
@@ -84,7 +85,7 @@ def settle_lookups(layer: Layer, lookups: Lookups, run: Run) -> Lookups:
     )
 
 
-def answer(layer: Layer, lookups: Lookups) -> tuple[Array, Array | None]:
+def answer(layer: Layer, lookups: Lookups) -> tuple[Array, MaybeArray]:
     """V and I at every query time."""
     flow = jax.tree.map(lambda number: number[..., None], layer.flow)
     return flow.advance(flow.coefficients(lookups.times[:, None, :] - lookups.t), lookups.v, lookups.i)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ...neuron_models.linear_flow import Coefficients, LinearFlow
+from ...neuron_models.linear_flow import Coefficients, LinearFlow, MaybeArray
 from ..materialise import materialised
 
 _Reals = Float[Array, "..."]
@@ -23,13 +23,13 @@ _Bools = Bool[Array, "..."]
 _MAX_ROUNDS = 100
 
 
-def slope_at_threshold(flow: LinearFlow, i: _Reals | None) -> _Reals:
+def slope_at_threshold(flow: LinearFlow, i: MaybeArray) -> _Reals:
     """dV/dt where V is at the threshold and the current is `i`."""
     slope = flow.drive - flow.leak * flow.thresh
     return slope if i is None else slope + flow.coupling * i
 
 
-def may_cross(flow: LinearFlow, v: _Reals, i: _Reals | None, dt: _Reals, v_end: _Reals, i_end: _Reals | None) -> _Bools:
+def may_cross(flow: LinearFlow, v: _Reals, i: MaybeArray, dt: _Reals, v_end: _Reals, i_end: MaybeArray) -> _Bools:
     """Whether V may cross the threshold from below on its way to `v_end`. Cheap, and never wrong when it says no."""
     crosses = v_end >= flow.thresh
     if i is None or i_end is None:
@@ -48,7 +48,7 @@ def may_cross(flow: LinearFlow, v: _Reals, i: _Reals | None, dt: _Reals, v_end: 
 
 
 def locate(
-    flow: LinearFlow, v: _Reals, i: _Reals | None, dt: _Reals, resolution: _Reals, active: _Bools
+    flow: LinearFlow, v: _Reals, i: MaybeArray, dt: _Reals, resolution: _Reals, active: _Bools
 ) -> tuple[_Bools, _Reals]:
     """Whether V crosses the threshold within `dt`, and after what time. It starts below."""
     limit = dt
@@ -98,7 +98,7 @@ def _time_of_fall(flow: LinearFlow, i: _Reals) -> _Reals:
     return jnp.where(falls, jnp.log1p(jnp.where(falls, excess / needed, 1)) / flow.decay, jnp.inf)
 
 
-def _above(flow: LinearFlow, v: _Reals, i: _Reals | None, s: _Reals) -> tuple[_Reals, _Reals, _Reals, _Reals]:
+def _above(flow: LinearFlow, v: _Reals, i: MaybeArray, s: _Reals) -> tuple[_Reals, _Reals, _Reals, _Reals]:
     """How far V is above threshold after `s`, the size of the terms that this is the sum of, and two derivatives.
 
     Right to rounding errors of those terms, and with few exponentials: this is where the time goes.
@@ -126,7 +126,7 @@ def _over(numerator: _Reals, rate: _Reals, at_zero: _Reals) -> _Reals:
     return jnp.where(rate == 0, at_zero, numerator / jnp.where(rate == 0, 1, rate))
 
 
-def _slopes(flow: LinearFlow, v: _Reals, i: _Reals | None) -> tuple[_Reals, _Reals]:
+def _slopes(flow: LinearFlow, v: _Reals, i: MaybeArray) -> tuple[_Reals, _Reals]:
     """The first two derivatives of V."""
     first = flow.drive - flow.leak * v
     if i is None:
