@@ -28,13 +28,17 @@ def networks(model, seed=0, dtype=jnp.float64):
     """The same network, solved in closed form and numerically; LIF neurons before those that never spike."""
     wmean, wlim = WEIGHTS[model]
     models = [LIF if model is LeakyIntegrator else model, model]
-    keywords = {"trainable": [NAMES[m] for m in models]}
+    keywords = {"trainable": NAMES[model]}
     rng = np.random.default_rng(seed)
     if model is not DeltaLIF:
         # Below, near and above the membrane's, equal to it, and next to equal.
         tmem = [rng.uniform(6, 25, size) for size in (8, 4)]
         keywords |= {"tmem": tmem, "tsyn": [m * rng.choice([0.3, 1.0, 1 + 1e-9, 2.0], m.shape) for m in tmem]}
-    common = {"wmean": wmean, "wlim": wlim, "bmean": 0.2, "blim": 0.4, "dtype": dtype, **keywords}
+    # Delta synapses make a neuron spike at arrivals; its own drive does so between them.
+    keywords |= {"wmean": [wmean, wmean / 15], "wlim": [wlim, wlim / 15], "bmean": 0.9 if model is DeltaLIF else 0.2}
+    # The solver's steps must see what a gradient is taken by: no current at the start, and they are too long for it.
+    keywords["y0"] = 0.1 if model is DeltaLIF else (0.1, 0.5)
+    common = {"blim": 0.6, "dtype": dtype, **keywords}
     key = jax.random.PRNGKey(seed)
     return [
         FFEvNN([8, 4], 5, models, END, key, engine=engine, rtol=1e-11, atol=1e-12, **common)
@@ -50,12 +54,12 @@ def arrivals(seed=0):
     return jnp.asarray(x)
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
+@pytest.mark.parametrize("seed", range(4))
 @every_model
 def test_both_engines_find_the_same_spikes(model, seed):
     closed, numerical = (net.record(arrivals(seed)) for net in networks(model, seed))
     for layer in range(2):
-        assert np.isfinite(closed.times[layer]).sum() > 10 or model is LeakyIntegrator
+        assert np.isfinite(closed.times[layer]).sum() > 5 or model is LeakyIntegrator
         np.testing.assert_array_equal(closed.neurons[layer], numerical.neurons[layer])
         np.testing.assert_allclose(closed.times[layer], numerical.times[layer], rtol=0, atol=1e-9)
         np.testing.assert_allclose(closed.slopes[layer], numerical.slopes[layer], rtol=1e-6)
@@ -73,28 +77,24 @@ def test_both_engines_give_the_same_states(model):
     np.testing.assert_allclose(closed.state_at_t(x, times), numerical.state_at_t(x, times), rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize("query", ["spikes_until_t", pytest.param("state_at_t", marks=pytest.mark.slow)])
 @every_model
-def test_both_engines_give_the_same_gradients(model, query):
-    if model is LeakyIntegrator and query == "spikes_until_t":
-        query = "state_at_t"
+def test_both_engines_give_the_same_gradients(model):
     rng = np.random.default_rng(3)
     times, of_spikes = jnp.asarray(rng.uniform(0, END, 9)), jnp.asarray(rng.normal(size=(4, MAX_SPIKES)))
     of_states = jnp.asarray(rng.normal(size=(4, 9, len(model.channels))))
 
     def loss(numbers, rest, x, times):
         net = eqx.combine(numbers, rest)
-        if query == "state_at_t":
-            return jnp.sum(of_states * net.state_at_t(x, times))
         spikes = net.spikes_until_t(x, END, MAX_SPIKES)
-        return jnp.sum(jnp.where(jnp.isfinite(spikes), of_spikes * jnp.where(jnp.isfinite(spikes), spikes, 0), 0))
+        spiked = jnp.isfinite(spikes)
+        return jnp.sum(of_states * net.state_at_t(x, times)) + jnp.sum(of_spikes * jnp.where(spiked, spikes, 0))
 
     gradients = []
     for net in networks(model):
         numbers, rest = eqx.partition(net, eqx.is_inexact_array)
         gradients.append(eqx.filter_jit(jax.grad(loss, argnums=(0, 2, 3)))(numbers, rest, arrivals(), times))
     closed, numerical = (jax.tree.leaves(gradient) for gradient in gradients)
-    assert sum(bool(np.any(leaf)) for leaf in numerical) >= 5
+    assert sum(bool(np.any(leaf)) for leaf in numerical) >= 6
     for got, wanted in zip(closed, numerical, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-7, atol=1e-9 * float(np.abs(wanted).max()))
 

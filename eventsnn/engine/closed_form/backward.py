@@ -185,6 +185,8 @@ def _sweep_spikes(layer, wanted, spikes: Spikes, stretches: Stretches, number, c
         return chain, answers, ct
 
     chain = eqx.tree_at(lambda chain: chain.stretch, chain, jnp.full_like(chain.stretch, _NONE))
+    if flow.thresh is None:
+        return chain, answers, ct
     return jax.lax.while_loop(lambda carry: jnp.any(here(carry[0])[0]), back, (chain, answers, ct))
 
 
