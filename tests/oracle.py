@@ -128,7 +128,7 @@ def _lif_neuron(n, t, span, v, i, p, spikes, grazes, jump):
             grazes.append(Graze(int(n), t + place, float(top - thresh)))
         if top < thresh or span == 0:
             return v_end
-        s = brentq(lambda s: _lif_v(s, v, i, tmem, tsyn, c) - thresh, 0.0, place, xtol=1e-14, rtol=1e-15)  # noqa: B023
+        s = brentq(_lif_excess, 0.0, place, args=(v, i, tmem, tsyn, c, thresh), xtol=1e-14, rtol=1e-15)
         spikes.append(Spike(t + s, float(top - thresh) if is_maximum else math.inf))
         t, span, v, i = t + s, span - s, p["vreset"][n], i * math.exp(-s / tsyn)
 
@@ -136,6 +136,10 @@ def _lif_neuron(n, t, span, v, i, p, spikes, grazes, jump):
 def _lif_v(s, v, i, tmem, tsyn, c):
     ks = s * (1 / tmem - 1 / tsyn)
     return c + np.exp(-s / tmem) * (v - c + i * s / tmem * _ratio(np.expm1, ks))
+
+
+def _lif_excess(s, v, i, tmem, tsyn, c, thresh):
+    return _lif_v(s, v, i, tmem, tsyn, c) - thresh
 
 
 def _lif_peak(v, i, span, tmem, tsyn, c):
@@ -151,6 +155,10 @@ def _lif_peak(v, i, span, tmem, tsyn, c):
 def _ratio(function, x):
     """function(x)/x, and 1 at 0."""
     return np.where(x == 0, 1.0, function(x) / np.where(x == 0, 1.0, x))
+
+
+def _polynomial(x, coefficients):
+    return np.polyval(coefficients, x)
 
 
 ORDER = 24  # substeps are at most one unit of the fastest rate, and 1/24! is 1e-24
@@ -176,7 +184,7 @@ def _qif(stops, p, n_queries):
             start = np.where(u == 0, np.sign(du), np.sign(u))
             for n in np.flatnonzero(start * u1 <= 0):
                 coefficients = series[::-1, n]
-                x = brentq(lambda x: np.polyval(coefficients, x), 0.0, 1.0, xtol=1e-15, rtol=1e-15)  # noqa: B023
+                x = brentq(_polynomial, 0.0, 1.0, args=(coefficients,), xtol=1e-15, rtol=1e-15)
                 slope = np.polyval(np.polyder(coefficients), x) / h
                 here = _growth(0.0, slope, tmem[n], log_scale[n]) + (t + x * h) / tmem[n]
                 spikes[n].append(Spike(t + x * h, float(np.exp(here - max(worst[n], here)))))

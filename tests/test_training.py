@@ -98,7 +98,10 @@ def test_a_silent_label_neuron_gives_a_finite_loss_without_gradient(times):
 
 def test_another_silent_neuron_costs_nothing_and_has_gradient_0():
     times = jnp.array([[3.0, 3.2, INF]])
-    loss = lambda t: first_spike_loss(t, jnp.array([0]), silent_time=1e3)[0]  # noqa: E731
+
+    def loss(t):
+        return first_spike_loss(t, jnp.array([0]), silent_time=1e3)[0]
+
     np.testing.assert_allclose(loss(times), loss(times.at[0, 2].set(500.0)), rtol=1e-6)
     gradient = np.asarray(jax.grad(loss)(times))[0]
     assert gradient[0] > 0 > gradient[1] and gradient[2] == 0.0

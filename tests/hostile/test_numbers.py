@@ -247,8 +247,8 @@ def test_36_the_gradient_through_simultaneous_spikes_of_a_layer_is_finite_and_ex
     x = jnp.zeros((1, 0), dtype)
 
     def time(weights, drive):
-        where = lambda n: (n.connections[1].weights, n.neurons[0].drive.value)  # noqa: E731
-        return eqx.tree_at(where, net, (weights, drive)).ttfs(x)[0]
+        leaves = (weights, drive)
+        return eqx.tree_at(lambda n: (n.connections[1].weights, n.neurons[0].drive.value), net, leaves).ttfs(x)[0]
 
     value, (by_weights, by_drive) = jax.value_and_grad(time, (0, 1))(
         net.connections[1].weights, net.neurons[0].drive.value

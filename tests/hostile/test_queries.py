@@ -5,9 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import DTYPES, SIZES, Leaky, cycle, every_combination, every_dtype, inputs, layer, spikes
-
-EPS = {dtype: float(jnp.finfo(dtype).eps) for dtype in DTYPES}
+from models import SIZES, Leaky, cycle, every_combination, every_dtype, inputs, layer, spikes
 
 # Every query in this file has as many times as this, so that they share a program.
 MANY = 1000
