@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .turns import Turn
+
 
 class SpikeList(eqx.Module):
     """Spikes in the order in which the loop found them, `inf` where there is none.
@@ -49,6 +51,39 @@ def append(
         spikes.count + jnp.sum(ones, axis=1, dtype=jnp.int32),
     )
     return spikes, slot
+
+
+def append_some(
+    spikes: SpikeList, turn: Turn, spiked: Bool[Array, " turn"], times: Array, slopes: Array
+) -> tuple[SpikeList, Int[Array, " turn"]]:
+    """As `append`, for some of the neurons. Arrays have an entry for each of these."""
+    sample, ones = turn.sample, spiked.astype(jnp.int32)
+    before = jnp.cumsum(ones, dtype=jnp.int32) - ones
+    # How many of the same sample come first: the samples are in order.
+    begins = jnp.pad(sample[1:] != sample[:-1], (1, 0), constant_values=True)
+    rank = before - jax.lax.cummax(jnp.where(begins, before, 0))
+    capacity = spikes.times.shape[1]
+    slot = jnp.where(spiked, turn.look(spikes.count[:, None]) + rank, capacity)
+    spikes = SpikeList(
+        put_some(spikes.times, turn, slot, times),
+        put_some(spikes.neurons, turn, slot, turn.lanes - sample * turn.shape[1]),
+        None if spikes.slopes is None else put_some(spikes.slopes, turn, slot, slopes),
+        spikes.count.at[sample].add(ones, mode="drop"),
+    )
+    return spikes, slot
+
+
+def put_some(column: Array, turn: Turn, slot: Int[Array, " turn"], values: Array) -> Array:
+    """As `put`, for some of the neurons."""
+    batch, capacity = column.shape
+    flat = jnp.where(slot < capacity, turn.sample * capacity + slot, batch * capacity)
+    return column.reshape(-1).at[flat].set(values, mode="drop", unique_indices=True).reshape(column.shape)
+
+
+def at_some(column: Array, turn: Turn, slot: Int[Array, " turn"]) -> Array:
+    """As `at`, for some of the neurons."""
+    capacity = column.shape[1]
+    return column.reshape(-1).at[turn.sample * capacity + jnp.clip(slot, 0, capacity - 1)].get(mode="clip")
 
 
 def put(column: Array, slot: Int[Array, "batch neurons"], values: Array) -> Array:

@@ -75,6 +75,12 @@ class Coefficients(eqx.Module):
     feed: MaybeArray
     fade: MaybeArray
 
+    def transposed(self, v: Float[Array, "..."], i: MaybeArray) -> tuple[Float[Array, "..."], MaybeArray]:
+        """The adjoint at the start of the stretch, from that at its end."""
+        if i is None or self.feed is None:
+            return self.keep * v, None
+        return self.keep * v, self.fade * i + self.feed * v
+
 
 @jax.custom_jvp
 def relative_growth(z: Float[Array, "..."]) -> Float[Array, "..."]:

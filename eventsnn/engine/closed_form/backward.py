@@ -10,33 +10,32 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ...neuron_models.linear_flow import Coefficients, LinearFlow, MaybeArray
-from ..spike_list import at
-from .forward import Layer, Marks, Run, run_window
+from ...neuron_models.linear_flow import LinearFlow, MaybeArray
+from ..spike_list import at, at_some
+from ..turns import Turn, serve_in_turns
+from .forward import Layer, Marks, Seen
+from .queries import FromQueries
+from .rates import add_flows, any_rate, by_rates
 from .schedule import Stretches
 from .threshold import slope_at_threshold
 
 _Reals = Float[Array, "batch neurons"]
 _Integers = Int[Array, "batch neurons"]
 
-_NONE = jnp.iinfo(jnp.int32).max
-
 
 class Spikes(eqx.Module):
-    """The spikes of a run in the order in which the loop found them, and what they pass on.
+    """The spikes of a run in the order in which the loop found them, and what they receive.
 
     - `times`: when.
     - `by_time`: the derivative of the loss by each of them, in the order of time, and `place` where each stands there.
-    - `by_state`: what the queries that were answered from a spike pass to the state just after it.
     - `marks`, `last`: how they hang together.
     """
 
     times: Float[Array, "batch capacity"]
     by_time: Float[Array, "batch capacity"]
     place: Int[Array, "batch capacity"]
-    by_state: tuple[Array, MaybeArray] | None
     marks: Marks
     last: _Integers
 
@@ -58,171 +57,221 @@ class Cotangents(eqx.Module):
 
 
 class _Chain(eqx.Module):
-    """On the way from spike to spike of every neuron.
+    """Where every neuron is on the way back from spike to spike.
 
-    - `slot`: the spike to come to next.
-    - `t`, `v`, `i`: the spike come from, and the adjoint just before it.
-    - `stretch`: the stretch that it is in, counted in the window.
+    - `slot`, `mark`: the spike to come to next, and its stretch as in `Marks`; 0 if there is none.
+    - `t`, `v`, `i`: the time of the spike come from, and the adjoint just before it.
+    - `behind`: the mark of the spike come from, 0 if there is none.
     """
 
     slot: _Integers
+    mark: _Integers
     t: _Reals
     v: _Reals
     i: MaybeArray
-    stretch: _Integers
+    behind: _Integers
 
 
 class _Answers(eqx.Module):
     """What the spikes of a window leave for the pass from arrival to arrival, at (stretch, sample, neuron).
 
+    Apart from `spiked` there is anything where there is no spike.
+
     - `spiked`: whether there is a spike in the stretch.
-    - `t_first`, `v`, `i`: the first of them, and the adjoint just before it.
-    - `t_last`, `current`: the last of them, and I there.
-    - `moved`: what the arrival at the start receives from a spike that it caused at once.
+    - `v`, `i`: the adjoint at the start of the stretch.
+    - `t_last`, `current`: the last of the spikes, and I there.
     """
 
-    spiked: Array
-    t_first: Array
-    v: Array
+    spiked: Bool[Array, "stretches batch neurons"]
+    v: Float[Array, "stretches batch neurons"]
     i: MaybeArray
-    t_last: Array
+    t_last: MaybeArray
     current: MaybeArray
-    moved: Array
 
 
-def start_chain(spikes: Spikes, zero: _Reals, current: bool) -> _Chain:
-    """Behind the last spike of every neuron, where the adjoint is 0."""
-    none = jnp.full(zero.shape, _NONE, jnp.int32)
-    return _Chain(spikes.last, zero, zero, zero if current else None, none)
+class Sweep(eqx.Module):
+    """A reverse sweep on its way: from the end of a run to the start of window `window`."""
+
+    window: Int[Array, ""]
+    chain: _Chain
+    answers: _Answers
+    ct: Cotangents
+
+
+def start_sweep(layer: Layer, wanted: PyTree, spikes: Spikes, windows: Int[Array, ""], ct: Cotangents) -> Sweep:
+    """At the end of a run of `windows` windows; `wanted` says which numbers of the flow take gradients."""
+    zero, current = jnp.zeros_like(ct.v), spikes.marks.current is not None
+    none = jnp.zeros(zero.shape, jnp.int32)
+    mark = jnp.where(spikes.last >= 0, at(spikes.marks.stretch, spikes.last), 0) if spikes.times.size else none
+    chain = _Chain(spikes.last, mark, zero, zero, zero if current else None, none)
+    rows = jnp.zeros((layer.window, *zero.shape), zero.dtype)
+    kept = rows if any_rate(wanted) else None
+    answers = _Answers(jnp.zeros(rows.shape, bool), rows, rows if current else None, kept, kept if current else None)
+    return Sweep(windows, chain, answers, ct)
 
 
 def sweep_window(
     layer: Layer,
     wanted: PyTree,
     spikes: Spikes,
-    number: Int[Array, ""],
-    start: Run | None,
-    by_arrival,
-    chain: _Chain,
-    ct: Cotangents,
+    seen: Seen,
+    queries: FromQueries | None,
     min_slope: float,
-) -> tuple[_Chain, Cotangents]:
-    """From the end of a window to its start.
+    sweep: Sweep,
+) -> Sweep:
+    """To the start of the window before.
 
-    - `wanted`: which numbers of the flow take gradients.
-    - `start`: the run at the start of the window, where the path of the state is needed.
-    - `by_arrival`: gives what queries pass to the state after the arrivals of a window.
+    - `seen`: the state at the start of every stretch of it, where the path of the state is needed.
+    - `queries`: what the answers to queries pass to the states that they started from.
     """
+    number = sweep.window - 1
     stretches = layer.schedule.window(number, layer.window)
-    chain, answers, ct = _sweep_spikes(layer, wanted, spikes, stretches, number, chain, ct, min_slope)
-    seen = None if start is None else run_window(layer, start, see=True)[1]
-    by_query = by_arrival(number)
-    return chain, _sweep_arrivals(layer, wanted, stretches, number, answers, seen, by_query, ct)
+    by_start = None if sweep.ct.starts is None else jnp.zeros(stretches.starts.shape, sweep.ct.v.dtype)
+    carry = (sweep.chain, _no_spikes(sweep.answers), sweep.ct.flow, by_start)
+    if layer.flow.thresh is not None:
+
+        def serve(turn, carry):
+            return _sweep_spikes(layer, wanted, spikes, stretches, number, seen, queries, min_slope, turn, *carry)
+
+        waiting = jnp.abs(sweep.chain.mark) > number * layer.window
+        carry = serve_in_turns(waiting, serve, carry)
+    chain, answers, flow, by_start = carry
+    ct = eqx.tree_at(lambda ct: ct.flow, sweep.ct, flow)
+    ct = _sweep_arrivals(layer, wanted, stretches, number, answers, seen, queries, ct, by_start)
+    return Sweep(number, chain, answers, ct)
 
 
-def _sweep_spikes(layer, wanted, spikes: Spikes, stretches: Stretches, number, chain: _Chain, ct, min_slope):
-    flow, marks = layer.flow, spikes.marks
-    shape = (layer.window, *chain.t.shape)
-    zeros = jnp.zeros(shape, chain.t.dtype)
-    current: Any = None if chain.i is None else zeros
-    answers = _Answers(jnp.zeros(shape, bool), zeros, zeros, current, zeros, current, zeros)
-    sample, neuron = jnp.arange(shape[1])[:, None], jnp.arange(shape[2])
-    before_window = number * layer.window
-
-    def here(chain: _Chain):
-        stretch = jnp.abs(at(marks.stretch, chain.slot)) - 1 - before_window
-        return (chain.slot >= 0) & (stretch >= 0), stretch
-
-    rates = any_rate(wanted)
-
-    def back(carry):
-        chain, answers, ct = carry
-        spiked, stretch = here(chain)
-        lifted = spiked & (at(marks.stretch, chain.slot) < 0)
-        t = jnp.where(spiked, at(spikes.times, chain.slot), chain.t)
-        by_time = jnp.where(spiked, at(spikes.by_time, at(spikes.place, chain.slot)), 0)
-        i_at: Any = None if marks.current is None else at(marks.current, chain.slot)
-        v, i = transposed(flow.coefficients(chain.t - t), chain.v, chain.i)
-        if spikes.by_state is not None:
-            answered = jax.tree.map(lambda by: jnp.where(spiked, at(by, chain.slot), 0), spikes.by_state)
-            v, i = jax.tree.map(jnp.add, (v, i), answered)
-        # Just before the spike: the state after it no longer depends on V, and its time is where V meets the threshold.
-        slope = slope_at_threshold(flow, i_at)
-        slope_on = slope + flow.leak * (flow.thresh - flow.vreset)
-        moved = by_time - v * slope_on
-        steep = jnp.where(spiked, jnp.maximum(slope, max(min_slope, jnp.finfo(slope.dtype).tiny)), 1)
-        v_before = jnp.where(spiked & ~lifted, -moved / steep, 0)
-        if wanted.thresh:
-            ct = eqx.tree_at(lambda ct: ct.flow.thresh, ct, ct.flow.thresh - v_before)
-        if wanted.vreset:
-            ct = eqx.tree_at(lambda ct: ct.flow.vreset, ct, ct.flow.vreset + jnp.where(spiked, v, 0))
-        row = jnp.where(spiked, stretch, layer.window)
-        last = jnp.where(stretch == chain.stretch, layer.window, row)
-
-        def put(rows: Any, row, value) -> Any:
-            return None if rows is None else rows.at[row, sample, neuron].set(value, mode="drop")
-
-        answers = _Answers(
-            put(answers.spiked, row, True),
-            put(answers.t_first, row, t),
-            put(answers.v, row, v_before),
-            put(answers.i, row, i),
-            put(answers.t_last, last, t) if rates else answers.t_last,
-            put(answers.current, last, i_at) if rates else answers.current,
-            put(answers.moved, row, jnp.where(lifted, moved, 0)) if ct.starts is not None else answers.moved,
-        )
-        # Up to the next spike of the same stretch. Behind the last of them the other pass goes on.
-        within = spiked & (stretch == chain.stretch)
-        by = (jnp.where(within, chain.v, 0), None if chain.i is None else jnp.where(within, chain.i, 0))
-        ct = _add_rates(flow, wanted, ct, jnp.where(within, chain.t - t, 0), _after_spike(flow, t, i_at), by)
-        chain = _Chain(
-            jnp.where(spiked, at(marks.before, chain.slot), chain.slot),
-            t,
-            jnp.where(spiked, v_before, chain.v),
-            jax.tree.map(lambda new, old: jnp.where(spiked, new, old), i, chain.i),
-            jnp.where(spiked, stretch, chain.stretch),
-        )
-        return chain, answers, ct
-
-    chain = eqx.tree_at(lambda chain: chain.stretch, chain, jnp.full_like(chain.stretch, _NONE))
-    if flow.thresh is None:
-        return chain, answers, ct
-    return jax.lax.while_loop(lambda carry: jnp.any(here(carry[0])[0]), back, (chain, answers, ct))
+def end_sweep(layer: Layer, wanted: PyTree, sweep: Sweep) -> Cotangents:
+    """At the start of the run."""
+    ct, chain = sweep.ct, sweep.chain
+    if not wanted.drive:
+        return ct
+    gain = layer.flow.coefficients(chain.t).gain
+    return eqx.tree_at(lambda ct: ct.flow.drive, ct, ct.flow.drive + gain * chain.v)
 
 
-def _sweep_arrivals(layer, wanted, stretches: Stretches, number, answers: _Answers, seen, by_query, ct: Cotangents):
+def _no_spikes(answers: _Answers) -> _Answers:
+    return eqx.tree_at(lambda answers: answers.spiked, answers, jnp.zeros_like(answers.spiked))
+
+
+def _sweep_spikes(
+    layer: Layer,
+    wanted: PyTree,
+    spikes: Spikes,
+    stretches: Stretches,
+    window: Int[Array, ""],
+    seen: Seen,
+    queries: FromQueries | None,
+    min_slope: float,
+    turn: Turn,
+    chain: _Chain,
+    answers: _Answers,
+    by_flow: LinearFlow,
+    by_start: MaybeArray,
+):
+    """Over one spike of some neurons each. Also who has another one in the window."""
+    flow, marks, real = jax.tree.map(turn.look, layer.flow), spikes.marks, turn.real
+    here: _Chain = jax.tree.map(turn.look, chain)
+    lifted, row = real & (here.mark < 0), jnp.abs(here.mark) - 1 - window * layer.window
+    t = at_some(spikes.times, turn, here.slot)
+    i_at = None if marks.current is None else at_some(marks.current, turn, here.slot)
+    by_time = at_some(spikes.by_time, turn, at_some(spikes.place, turn, here.slot))
+    # Behind the last spike there is none to come from, and the adjoint is 0.
+    through = flow.coefficients(jnp.maximum(here.t - t, 0))
+    v, i = through.transposed(here.v, here.i)
+    if queries is not None:
+        v, i = jax.tree.map(lambda y, by: y + at_some(by, turn, here.slot), (v, i), queries.by_spike)
+    # Just before the spike: the state after it no longer depends on V, and its time is where V meets the threshold.
+    slope = slope_at_threshold(flow, i_at)
+    slope_on = slope + flow.leak * (flow.thresh - flow.vreset)
+    moved = by_time - v * slope_on
+    steep = jnp.maximum(slope, max(min_slope, jnp.finfo(t.dtype).tiny))
+    v_before = jnp.where(lifted, 0, -moved / steep)
+    begin = turn.look(stretches.starts[:, :, None], row)
+    v_begin, i_begin = flow.coefficients(t - begin).transposed(v_before, i)
+
+    more: Any = jax.tree.map(lambda _: None, by_flow)
+    if wanted.drive:
+        more = eqx.tree_at(lambda f: f.drive, more, through.gain * here.v, is_leaf=_is_none)
+    if wanted.thresh:
+        more = eqx.tree_at(lambda f: f.thresh, more, -v_before, is_leaf=_is_none)
+    if wanted.vreset:
+        more = eqx.tree_at(lambda f: f.vreset, more, v, is_leaf=_is_none)
+    before = at_some(marks.before, turn, here.slot)
+    mark = jnp.where(before >= 0, at_some(marks.stretch, turn, before), 0)
+    same = jnp.abs(here.behind) == jnp.abs(here.mark)
+    if any_rate(wanted) and seen is not None:
+        # Up to the next spike if that is in the same stretch; otherwise the other pass goes on behind this one. And
+        # from the start of the stretch, if no other spike lies between.
+        after = (jnp.broadcast_to(flow.vreset, t.shape), i_at)
+        by = jax.tree.map(lambda by: jnp.where(same, by, 0), (here.v, here.i))
+        more = add_flows(more, by_rates(flow, wanted, jnp.where(same, here.t - t, 0), after, by))
+        first = jnp.abs(mark) != jnp.abs(here.mark)
+        at_begin = jax.tree.map(lambda rows: turn.look(rows, row), seen)
+        by = jax.tree.map(lambda by: jnp.where(first, by, 0), (v_before, i))
+        more = add_flows(more, by_rates(flow, wanted, t - begin, at_begin, by))
+    by_flow = jax.tree.map(
+        lambda more, total: None if more is None else turn.write(total, turn.look(total) + more),
+        more,
+        by_flow,
+        is_leaf=_is_none,
+    )
+    if by_start is not None:
+        flat = jnp.where(lifted, row * turn.shape[0] + turn.sample, by_start.size)
+        by_start = by_start.reshape(-1).at[flat].add(moved, mode="drop").reshape(by_start.shape)
+    answers = _Answers(
+        spiked=turn.write(answers.spiked, real, row),
+        v=turn.write(answers.v, v_begin, row),
+        i=turn.write(answers.i, i_begin, row),
+        t_last=turn.write(answers.t_last, t, row, ~same),
+        current=turn.write(answers.current, i_at, row, ~same),
+    )
+    chain = jax.tree.map(turn.write, chain, _Chain(before, mark, t, v_before, i, here.mark))
+    return real & (jnp.abs(mark) > window * layer.window), (chain, answers, by_flow, by_start)
+
+
+def _sweep_arrivals(
+    layer: Layer,
+    wanted: PyTree,
+    stretches: Stretches,
+    window: Int[Array, ""],
+    answers: _Answers,
+    seen: Seen,
+    queries: FromQueries | None,
+    ct: Cotangents,
+    by_start: MaybeArray,
+) -> Cotangents:
+    """All neurons, from the end of a window to its start."""
     flow = layer.flow
-    dt = stretches.ends - stretches.starts
-    through = flow.coefficients(dt[:, :, None])
+    through = flow.coefficients((stretches.ends - stretches.starts)[:, :, None])
     length = jnp.minimum(layer.window, jnp.max(stretches.count))
-    arriving: Any = layer.arriving(stretches) if ct.starts is not None else None
+    arriving: Any = layer.arriving(stretches) if by_start is not None else None
     told = jnp.zeros(answers.v.shape, answers.v.dtype) if ct.weights is not None else None
-    by_start = jnp.zeros(dt.shape, dt.dtype) if ct.starts is not None else None
+    by_query = None if queries is None else queries.of_window(window, layer.window, answers.v.shape[1:])
 
     def back(turn, carry):
         ct, told, by_start = carry
         row = length - 1 - turn
-        here = jax.tree.map(lambda rows: rows[row], answers)
-        v, i = transposed(jax.tree.map(lambda rows: rows[row], through), ct.v, ct.i)
-        if seen is not None:
-            ct = _add_stretch(flow, wanted, ct, here, stretches.starts[row], stretches.ends[row], seen, row)
-        elif wanted.drive:
-            ct = _add_stretch(flow, wanted, ct, here, stretches.starts[row], stretches.ends[row], None, row)
-        to_first = flow.coefficients(here.t_first - stretches.starts[row][:, None])
-        first_v, first_i = transposed(to_first, here.v, here.i)
-        v = jnp.where(here.spiked, first_v, v)
-        i = None if i is None else jnp.where(here.spiked, first_i, i)
+        here: _Answers = jax.tree.map(lambda rows: rows[row], answers)
+        if any_rate(wanted) and seen is not None:
+            # Behind the last spike of the stretch, or all of it.
+            begin, end = stretches.starts[row][:, None], stretches.ends[row][:, None]
+            after = (jnp.broadcast_to(flow.vreset, ct.v.shape), here.current)
+            state = jax.tree.map(lambda y, rows: jnp.where(here.spiked, y, rows[row]), after, seen)
+            since = jnp.where(here.spiked, here.t_last, begin)
+            more = by_rates(flow, wanted, end - since, state, (ct.v, ct.i))
+            ct = eqx.tree_at(lambda ct: ct.flow, ct, add_flows(ct.flow, more))
+        v, i = jax.tree.map(lambda rows: rows[row], through).transposed(ct.v, ct.i)
+        v, i = jax.tree.map(lambda first, y: jnp.where(here.spiked, first, y), (here.v, here.i), (v, i))
         if by_query is not None:
-            v = v + by_query[0][row]
-            i = None if i is None else i + by_query[1][row]
-        ct = eqx.tree_at(lambda ct: (ct.v, ct.i), ct, (v, i), is_leaf=lambda leaf: leaf is None)
-        received = v if i is None else i
+            v, i = jax.tree.map(lambda y, rows: y + rows[row], (v, i), by_query)
+        ct = eqx.tree_at(lambda ct: (ct.v, ct.i), ct, (v, i), is_leaf=_is_none)
         if told is not None:
-            told = told.at[row].set(received)
+            told = told.at[row].set(v if i is None else i)
         if by_start is not None:
             # The state after an arrival does not care when it came, but what it added has since moved.
             moved = flow.leak * v if i is None else flow.decay * i - flow.coupling * v
-            by_start = by_start.at[row].set(jnp.sum(arriving[row] * moved + here.moved, axis=1))
+            by_start = by_start.at[row].add(jnp.sum(arriving[row] * moved, axis=1))
         return ct, told, by_start
 
     ct, told, by_start = jax.lax.fori_loop(0, length, back, (ct, told, by_start))
@@ -230,74 +279,13 @@ def _sweep_arrivals(layer, wanted, stretches: Stretches, number, answers: _Answe
         weights = _scatter_weights(ct.weights, stretches.sources, told)
         ct = eqx.tree_at(lambda ct: ct.weights, ct, weights)
     if by_start is not None:
-        begin = number * layer.window
-        old = jax.lax.dynamic_slice_in_dim(ct.starts, begin, layer.window, axis=1)
-        starts = jax.lax.dynamic_update_slice_in_dim(ct.starts, old + by_start.T, begin, axis=1)
+        starts = jax.lax.dynamic_update_slice_in_dim(ct.starts, by_start.T, window * layer.window, axis=1)
         ct = eqx.tree_at(lambda ct: ct.starts, ct, starts)
     return ct
 
 
-def _add_stretch(flow, wanted, ct: Cotangents, here: _Answers, start, end, seen, row) -> Cotangents:
-    """What the numbers of the flow receive in one stretch: before its first spike, and behind its last."""
-    start, end = start[:, None], end[:, None]
-    zero = jnp.zeros_like(here.v)
-    at_start: Any = (zero, None if here.i is None else zero)
-    if seen is not None:
-        at_start = jax.tree.map(lambda rows: rows[row], seen)
-    after_v, after_i = _after_spike(flow, here.t_last, here.current)
-    v = jnp.where(here.spiked, after_v, at_start[0])
-    i = None if after_i is None else jnp.where(here.spiked, after_i, at_start[1])
-    since = jnp.where(here.spiked, here.t_last, start)
-    ct = _add_rates(flow, wanted, ct, end - since, (v, i), (ct.v, ct.i))
-    by = (jnp.where(here.spiked, here.v, 0), None if here.i is None else jnp.where(here.spiked, here.i, 0))
-    return _add_rates(flow, wanted, ct, jnp.where(here.spiked, here.t_first - start, 0), at_start, by)
-
-
-def any_rate(wanted: LinearFlow) -> bool:
-    """Whether a number is wanted that takes part in the flow."""
-    return bool(wanted.leak or wanted.drive or wanted.coupling or wanted.decay)
-
-
-def needs_states(wanted: LinearFlow) -> bool:
-    """Whether a number is wanted whose gradient depends on the path of the state."""
-    return bool(wanted.leak or wanted.coupling or wanted.decay)
-
-
-def only_rates(flow: LinearFlow, wanted: LinearFlow) -> Any:
-    """Which of the numbers that take part in the flow are wanted."""
-    no: Any = False
-    return LinearFlow(wanted.leak, wanted.drive, None if flow.thresh is None else no, no, wanted.coupling, wanted.decay)
-
-
-def _add_rates(flow: LinearFlow, wanted: LinearFlow, ct: Cotangents, dt, y, by) -> Cotangents:
-    """What the numbers of the flow receive over `dt` from the state `y`, if its end passes on `by`."""
-    if not any_rate(wanted):
-        return ct
-    numbers, fixed = eqx.partition(flow, only_rates(flow, wanted))
-
-    def move(numbers):
-        moved = eqx.combine(numbers, fixed)
-        return moved.advance(moved.coefficients(dt), *y)
-
-    shape = jnp.broadcast_shapes(dt.shape, by[0].shape)
-    numbers = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, shape), numbers)
-    _, pull = jax.vjp(move, numbers)
-    (by_numbers,) = pull(by)
-    total = jax.tree.map(
-        lambda total, more: total if more is None else total + more, ct.flow, by_numbers, is_leaf=lambda x: x is None
-    )
-    return eqx.tree_at(lambda ct: ct.flow, ct, total)
-
-
-def transposed(through: Coefficients, v: _Reals, i: MaybeArray) -> tuple[_Reals, MaybeArray]:
-    """The adjoint at the start of a stretch, from that at its end."""
-    if i is None or through.feed is None:
-        return through.keep * v, None
-    return through.keep * v, through.fade * i + through.feed * v
-
-
-def _after_spike(flow: LinearFlow, like: _Reals, current: MaybeArray):
-    return jnp.broadcast_to(flow.vreset, like.shape), current
+def _is_none(leaf) -> bool:
+    return leaf is None
 
 
 def _scatter_weights(total: Array, sources: Int[Array, "stretches batch"], told: Array) -> Array:

@@ -2,10 +2,12 @@
 
 All neurons of a sample go through its arrivals together, window by window: between arrivals that nobody answers
 with a spike, the state is multiplied by numbers that depend on the arrivals alone. A neuron that may cross its
-threshold stops there. When all have come to the end of the window or have stopped, the crossings of those that
-stopped are located at once, and they go on from there. So the costly part is done as often as the busiest neuron
-spikes, and not as often as something arrives.
+threshold stops there. When all have come to the end of the window or have stopped, those that stopped take turns:
+their crossings are located, and they go on to the next stretch in which they may cross. So the costly part is done
+as often as something spikes, and not as often as something arrives.
 """
+
+from typing import TypeAlias
 
 import equinox as eqx
 import jax
@@ -15,7 +17,8 @@ from jaxtyping import Array, Bool, Float, Int
 from ...neuron_models.linear_flow import Coefficients, LinearFlow, MaybeArray
 from ..lanes import FINE, NOT_FINITE, RESET_HIGH, STEP_SMALL
 from ..materialise import materialised
-from ..spike_list import SpikeList, append, empty_list, put
+from ..spike_list import SpikeList, append_some, empty_list, put_some
+from ..turns import Turn, serve_in_turns
 from .schedule import Schedule, Stretches
 from .threshold import locate, may_cross, slope_at_threshold
 
@@ -87,21 +90,27 @@ class Run(eqx.Module):
     marks: Marks | None
 
 
-class _Place(eqx.Module):
-    """Where every neuron stands in a window.
+class _Window(eqx.Module):
+    """A window, and what all lanes need to know about it.
 
-    - `stretch`, `t`: in which stretch, and since when.
-    - `asked`: whether it may cross in it.
-    - `seen`: V and I of every neuron at the start of every stretch, just after the arrival, if wanted.
+    - `through`: what becomes of a state that nobody disturbs, from the start of each stretch to its end.
+    - `arriving`: the weights that arrive at the start of each.
+    - `spans`: how long each is, and -1 where the threshold is not tested.
+    - `length`: how many stretches there are.
     """
 
-    stretch: _Integers
-    t: _Reals
-    asked: _Bools
-    seen: tuple[Array, MaybeArray] | None
+    stretches: Stretches
+    through: Coefficients
+    arriving: Float[Array, "stretches batch neurons"]
+    spans: Float[Array, "stretches batch 1"]
+    length: Int[Array, ""]
 
 
-def start_run(layer: Layer, y0: tuple[_Reals, MaybeArray], capacity: int, slopes: bool, marked: bool) -> Run:
+# V and I of every neuron at the start of every stretch of a window, just after the arrival.
+Seen: TypeAlias = tuple[Array, MaybeArray] | None
+
+
+def start_run(y0: tuple[_Reals, MaybeArray], capacity: int, slopes: bool, marked: bool) -> Run:
     """A run at time 0 with room for `capacity` spikes per sample; `marked` if it will be swept back."""
     v, i = y0
     batch = v.shape[0]
@@ -114,35 +123,25 @@ def start_run(layer: Layer, y0: tuple[_Reals, MaybeArray], capacity: int, slopes
     return Run(jnp.zeros((), jnp.int32), neurons, empty_list(batch, capacity, v.dtype, slopes), marks)
 
 
-def run_window(layer: Layer, run: Run, see: bool = False) -> tuple[Run, tuple[Array, MaybeArray] | None]:
+def run_window(layer: Layer, run: Run, see: bool = False) -> tuple[Run, Seen]:
     """Work through the next window. Also, if wanted, the state just after every arrival."""
-    stretches = layer.schedule.window(run.window, layer.window)
-    through = layer.flow.coefficients((stretches.ends - stretches.starts)[:, :, None])
-    arriving = layer.arriving(stretches)
-    length = jnp.minimum(layer.window, jnp.max(stretches.count))
-
-    def scan(neurons: Neurons, place: _Place) -> tuple[Neurons, _Place]:
-        return _scan(layer, stretches, through, arriving, length, neurons, place)
-
-    nowhere = jnp.where(run.neurons.done, length, -1)
+    window = _look_at_window(layer, run.window)
+    stretches = window.stretches
     seen = None
     if see:
         seen = jax.tree.map(lambda y: jnp.zeros((layer.window, *y.shape), y.dtype), (run.neurons.v, run.neurons.i))
-    place = _Place(nowhere, jnp.zeros_like(run.neurons.v), jnp.zeros(nowhere.shape, bool), seen)
-    neurons, place = scan(run.neurons, place)
-
-    def answer(carry):
-        run, place = carry
-        run, place = _answer(layer, stretches, run, place)
-        neurons, place = scan(run.neurons, place)
-        return eqx.tree_at(lambda run: run.neurons, run, neurons), place
-
+    neurons, stretch, seen = _go_together(layer, window, run.neurons, seen)
     run = eqx.tree_at(lambda run: run.neurons, run, neurons)
     if layer.flow.thresh is not None:
-        run, place = jax.lax.while_loop(lambda carry: jnp.any(carry[1].asked), answer, (run, place))
-    broken = ~jnp.isfinite(run.neurons.v) & (run.neurons.status == FINE)
+
+        def serve(turn, carry):
+            return _serve(layer, window, turn, *carry)
+
+        run, _, seen = serve_in_turns(stretch < layer.window, serve, (run, stretch, seen))
+    broken = ~jnp.isfinite(run.neurons.v)
     if run.neurons.i is not None:
-        broken = broken | ~jnp.isfinite(run.neurons.i) & (run.neurons.status == FINE)
+        broken = broken | ~jnp.isfinite(run.neurons.i)
+    broken = broken & (run.neurons.status == FINE)
     run = eqx.tree_at(
         lambda run: (run.window, run.neurons.status, run.neurons.done, run.neurons.stopped),
         run,
@@ -153,117 +152,135 @@ def run_window(layer: Layer, run: Run, see: bool = False) -> tuple[Run, tuple[Ar
             jnp.where(broken, stretches.starts[0][:, None], run.neurons.stopped),
         ),
     )
-    return run, place.seen
+    return run, seen
 
 
-def _scan(layer, stretches, through: Coefficients, arriving, length, neurons: Neurons, place: _Place):
-    """Let every neuron that is not asked go on to the next stretch in which it may cross, or to the window's end."""
-    flow, since = layer.flow, place.stretch
-    waiting = ~place.asked & (since < length)
-
-    def step(number, carry):
-        v, i, found, seen = carry
-        live = waiting & (since < number) & (found == layer.window)
-        w, pass_on = arriving[number], jax.tree.map(lambda rows: rows[number], through)
-        dt = (stretches.ends[number] - stretches.starts[number])[:, None]
-        v, i = jump(v, i, jnp.where(live, w, 0))
-        seen = _see(seen, number, live, (v, i))
-        v_end, i_end = flow.advance(pass_on, v, i)
-        stops = live & stretches.tested[number][:, None] & _stops(flow, v, i, dt, v_end, i_end)
-        goes = live & ~stops
-        i = None if i is None else jnp.where(goes, i_end, i)
-        return jnp.where(goes, v_end, v), i, jnp.where(stops, number, found), seen
-
-    first = jnp.min(jnp.where(waiting, since, length)) + 1
-    found = jnp.full(since.shape, layer.window, jnp.int32)
-    v, i, found, seen = jax.lax.fori_loop(first, length, step, (neurons.v, neurons.i, found, place.seen))
-    asked = found < layer.window
-    starts = jnp.take_along_axis(stretches.starts.T, jnp.minimum(found, layer.window - 1), axis=1)
-    neurons = eqx.tree_at(lambda n: (n.v, n.i), neurons, (v, i), is_leaf=lambda leaf: leaf is None)
-    return neurons, _Place(
-        jnp.where(asked, found, jnp.where(waiting, length, since)),
-        jnp.where(asked, starts, place.t),
-        asked | place.asked,
-        seen,
+def _look_at_window(layer: Layer, number: Int[Array, ""]) -> _Window:
+    stretches = layer.schedule.window(number, layer.window)
+    spans = stretches.ends - stretches.starts
+    return _Window(
+        stretches=stretches,
+        through=layer.flow.coefficients(spans[:, :, None]),
+        arriving=layer.arriving(stretches),
+        spans=jnp.where(stretches.tested, spans, -1)[:, :, None],
+        length=jnp.minimum(layer.window, jnp.max(stretches.count)),
     )
 
 
-def _see(seen, number, live, y):
-    if seen is None:
-        return None
-    return jax.tree.map(lambda rows, y: rows.at[number].set(jnp.where(live, y, rows[number])), seen, y)
+def _go_together(layer: Layer, window: _Window, neurons: Neurons, seen: Seen) -> tuple[Neurons, _Integers, Seen]:
+    """All neurons, from the start of a window to the first stretch in which they may cross, or to the window's end.
+
+    Also in which stretch each stands, `layer.window` at the end.
+    """
+
+    def step(number, carry):
+        v, i, found, seen = carry
+        live = ~neurons.done & (found == layer.window)
+        w, through, span = jax.tree.map(lambda rows: rows[number], (window.arriving, window.through, window.spans))
+        v, i = jump(v, i, jnp.where(live, w, 0))
+        if seen is not None:
+            seen = jax.tree.map(lambda rows, y: rows.at[number].set(jnp.where(live, y, rows[number])), seen, (v, i))
+        v, i, stops = _leave(layer.flow, through, span, live, v, i)
+        return v, i, jnp.where(stops, number, found), seen
+
+    found = jnp.full(neurons.v.shape, layer.window, jnp.int32)
+    v, i, found, seen = jax.lax.fori_loop(0, window.length, step, (neurons.v, neurons.i, found, seen))
+    neurons = eqx.tree_at(lambda n: (n.v, n.i), neurons, (v, i), is_leaf=lambda leaf: leaf is None)
+    return neurons, found, seen
 
 
-def _stops(flow: LinearFlow, v, i, dt, v_end, i_end):
-    if flow.thresh is None:
-        return jnp.zeros(v.shape, bool)
-    return (v >= flow.thresh) | may_cross(flow, v, i, dt, v_end, i_end)
+def jump(v: _Reals, i: MaybeArray, w: _Reals) -> tuple[_Reals, MaybeArray]:
+    """The state after an arrival."""
+    return (v + w, None) if i is None else (v, i + w)
 
 
-def _answer(layer: Layer, stretches: Stretches, run: Run, place: _Place) -> tuple[Run, _Place]:
-    """Locate the crossings of the neurons that are asked, and let these spike and go on."""
-    flow, neurons = layer.flow, run.neurons
-    asked = place.asked
-    ends = jnp.take_along_axis(stretches.ends.T, jnp.minimum(place.stretch, layer.window - 1), axis=1)
-    final = place.stretch == stretches.count[:, None] - 1
+def _leave(flow: LinearFlow, through: Coefficients, span, live, v, i):
+    """From the start of a stretch to its end, but for who may cross in it. Also who that is."""
+    v_end, i_end = flow.advance(through, v, i)
+    stops = jnp.zeros(v.shape, bool)
+    if flow.thresh is not None:
+        stops = live & (span >= 0) & ((v >= flow.thresh) | may_cross(flow, v, i, span, v_end, i_end))
+    goes = live & ~stops
+    return jnp.where(goes, v_end, v), None if i is None else jnp.where(goes, i_end, i), stops
 
-    def look(v, i, t):
-        resolution = jnp.finfo(t.dtype).eps * ends
-        crosses, s = locate(flow, v, i, ends - t, resolution, asked & (v < flow.thresh))
-        at = jnp.minimum(t + s, ends)
+
+def _serve(layer: Layer, window: _Window, turn: Turn, run: Run, stretch: _Integers, seen: Seen):
+    """Locate the crossings of some neurons, let these spike, and go on to where they may cross next.
+
+    Gives who of them waits for another turn, and the run, the stretches, and the states as in `run_window`.
+    """
+    real, neurons = turn.real, run.neurons
+    flow = jax.tree.map(turn.look, layer.flow)
+    v, i, last, spikes, status, stopped = jax.tree.map(
+        turn.look, (neurons.v, neurons.i, neurons.last, neurons.spikes, neurons.status, neurons.stopped)
+    )
+    here = turn.look(stretch)
+    starts, ends = window.stretches.starts[:, :, None], window.stretches.ends[:, :, None]
+    end = turn.look(ends, here)
+    # Since the arrival, or since a spike behind it.
+    t = jnp.maximum(turn.look(starts, here), stopped)
+    final = here == turn.look(window.stretches.count[:, None]) - 1
+
+    def cross(v, i, t):
+        resolution = jnp.finfo(t.dtype).eps * end
+        crosses, s = locate(flow, v, i, end - t, resolution, real & (v < flow.thresh))
+        at = jnp.minimum(t + s, end)
         # A crossing that cannot be told from an arrival is decided by the arrival.
-        crosses = crosses & (final | (at < ends))
-        lifted = asked & (v >= flow.thresh)
+        crosses = crosses & (final | (at < end))
+        lifted = real & (v >= flow.thresh)
         at = jnp.where(crosses, at, t)
         i_at = None
         if i is not None:
             i_at = jnp.where(crosses, i * jnp.exp(-flow.decay * s), i)
         spiked = crosses | lifted
         v_on = jnp.where(spiked, flow.vreset, v)
-        v_end, i_end = flow.advance(flow.coefficients(ends - at), v_on, i_at)
-        again = spiked & (ends > at) & may_cross(flow, v_on, i_at, ends - at, v_end, i_end)
+        v_end, i_end = flow.advance(flow.coefficients(end - at), v_on, i_at)
+        again = spiked & (end > at) & may_cross(flow, v_on, i_at, end - at, v_end, i_end)
         return crosses, lifted, at, v_on, i_at, v_end, i_end, again
 
-    crosses, lifted, at, v_on, i_at, v_end, i_end, again = materialised(
-        jnp.any(asked), look, neurons.v, neurons.i, place.t
-    )
+    crosses, lifted, at, v_on, i_at, v_end, i_end, again = materialised(jnp.any(real), cross, v, i, t)
     spiked = crosses | lifted
     slopes = jnp.where(lifted, jnp.inf, slope_at_threshold(flow, i_at)) if run.spikes.slopes is not None else at
-    spikes, slot = append(run.spikes, spiked, at, slopes)
-    status = jnp.where(spiked & (v_on >= flow.thresh), RESET_HIGH, neurons.status)
+    listed, slot = append_some(run.spikes, turn, spiked, at, slopes)
+    status = jnp.where(spiked & (v_on >= flow.thresh), RESET_HIGH, status)
     # Spikes without any time between them would never end.
-    status = jnp.where(crosses & (at == neurons.stopped) & (neurons.spikes > 0), STEP_SMALL, status)
-    counts = neurons.spikes + spiked.astype(jnp.int32)
-    done = neurons.done | (status != FINE) | (spikes.count > layer.capacity)[:, None]
+    status = jnp.where(crosses & (at == stopped) & (spikes > 0), STEP_SMALL, status)
+    spikes = spikes + spiked.astype(jnp.int32)
+    done = (status != FINE) | (turn.look(listed.count[:, None]) > layer.capacity)
     if layer.stop_after is not None:
-        done = done | (counts >= layer.stop_after)
+        done = done | (spikes >= layer.stop_after)
     again = again & ~done
-    moves = asked & ~again
-    v = jnp.where(moves, v_end, jnp.where(asked, v_on, neurons.v))
-    i = None
-    if neurons.i is not None:
-        i = jnp.where(moves, i_end, jnp.where(asked, i_at, neurons.i))
+    v, i = jax.tree.map(lambda here, there: jnp.where(again, here, there), (v_on, i_at), (v_end, i_end))
+    leaving = real & ~again & ~done
+
+    def step(number, carry):
+        v, i, found, seen = carry
+        live = leaving & (here < number) & (found == layer.window)
+        w, through, span = jax.tree.map(
+            lambda rows: turn.look(rows, number), (window.arriving, window.through, window.spans)
+        )
+        v, i = jump(v, i, jnp.where(live, w, 0))
+        seen = jax.tree.map(lambda rows, y: turn.write(rows, y, number, live), seen, (v, i)) if seen else None
+        v, i, stops = _leave(flow, through, span, live, v, i)
+        return v, i, jnp.where(stops, number, found), seen
+
+    first = jnp.min(jnp.where(leaving, here, window.length)) + 1
+    found = jnp.where(again, here, layer.window)
+    v, i, found, seen = jax.lax.fori_loop(first, window.length, step, (v, i, found, seen))
     marks = run.marks
     if marks is not None:
-        stretch = (place.stretch + run.window * layer.window + 1) * jnp.where(lifted, -1, 1)
-        marks = _note(marks, slot, i_at, neurons.last, stretch)
+        number = (here + run.window * layer.window + 1) * jnp.where(lifted, -1, 1)
+        new = Marks(i_at, last, number)
+        marks = jax.tree.map(lambda column, new: put_some(column, turn, slot, new), marks, new)
     neurons = Neurons(
-        v=v,
-        i=i,
-        spikes=counts,
-        last=jnp.where(spiked, slot, neurons.last),
-        done=done,
-        status=status,
-        stopped=jnp.where(spiked, at, neurons.stopped),
+        v=turn.write(neurons.v, v),
+        i=turn.write(neurons.i, i),
+        spikes=turn.write(neurons.spikes, spikes),
+        last=turn.write(neurons.last, slot, where=spiked),
+        done=turn.write(neurons.done, done),
+        status=turn.write(neurons.status, status),
+        stopped=turn.write(neurons.stopped, at, where=spiked),
     )
-    place = _Place(jnp.where(asked & done, layer.window, place.stretch), at, again, place.seen)
-    return Run(run.window, neurons, spikes, marks), place
-
-
-def _note(marks: Marks, slot: _Integers, current: MaybeArray, before: _Integers, stretch: _Integers) -> Marks:
-    return jax.tree.map(lambda column, new: put(column, slot, new), marks, Marks(current, before, stretch))
-
-
-def jump(v: _Reals, i: MaybeArray, w: _Reals) -> tuple[_Reals, MaybeArray]:
-    """The state after an arrival."""
-    return (v + w, None) if i is None else (v, i + w)
+    waits = found < layer.window
+    run = Run(run.window, neurons, listed, marks)
+    return waits, (run, turn.write(stretch, found), seen)

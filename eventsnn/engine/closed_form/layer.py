@@ -12,9 +12,10 @@ from ..batching import batched_first, hand_batched
 from ..lanes import Arrivals
 from ..layer_run import LayerRun
 from ..spike_list import sort
-from .backward import Cotangents, Spikes, needs_states, only_rates, start_chain, sweep_window, transposed
+from .backward import Cotangents, Spikes, Sweep, end_sweep, start_sweep, sweep_window
 from .forward import Layer, Neurons, run_window, start_run
-from .queries import Lookups, answer, note_states, settle_lookups, start_lookups
+from .queries import Lookups, answer, note_states, settle_lookups, start_lookups, sweep_queries
+from .rates import add_flows, any_rate
 from .schedule import make_schedule
 
 # How many stretches are worked through together. Longer windows hold more memory, shorter ones stop more often.
@@ -48,7 +49,14 @@ class LayerInputs(eqx.Module):
 
 
 class Trace(eqx.Module):
-    """What the reverse sweep needs to know about a run: its spikes, and where it stood before each window."""
+    """What the reverse sweep needs to know about a run.
+
+    - `times`, `marks`: the spikes in the order in which the loop found them, and `last` the last of each neuron.
+    - `place`: where each of them stands in the order of time.
+    - `windows`: how many windows were worked through.
+    - `lookups`: how queries were answered.
+    - `starts`: the state of all neurons before each window, where gradients depend on its path.
+    """
 
     times: Float[Array, "batch capacity"]
     place: Int[Array, "batch capacity"]
@@ -116,6 +124,8 @@ def _differentiable(task: LayerTask, inputs: LayerInputs) -> LayerRun:
 
 
 class _Residuals(eqx.Module):
+    """What goes from the forward run to the reverse sweep; `perturbed` tells which inputs take gradients."""
+
     inputs: LayerInputs
     trace: Trace
     perturbed: Any = eqx.field(static=True)
@@ -142,19 +152,17 @@ def _make_layer(task: LayerTask, inputs: LayerInputs) -> Layer:
 def _forward(task: LayerTask, inputs: LayerInputs, perturbed: LayerInputs | None) -> tuple[LayerRun, Trace | None]:
     layer = _make_layer(task, inputs)
     y0 = _initial_state(layer, inputs)
-    asked, kept = inputs.times is not None, perturbed is not None and needs_states(perturbed.flow)
-    run = start_run(layer, y0, task.capacity, task.slopes, asked or perturbed is not None)
+    asked, kept = inputs.times is not None, perturbed is not None and any_rate(perturbed.flow)
+    run = start_run(y0, task.capacity, task.slopes, asked or perturbed is not None)
     total = -(-jnp.max(layer.schedule.count) // layer.window)
     lookups = start_lookups(layer.schedule, _to_batch(inputs.times, y0[0].shape[0]), y0) if asked else None
     starts = None
     if kept:
-        n_windows = _n_windows(layer)
-        starts = jax.tree.map(lambda leaf: jnp.zeros((n_windows, *leaf.shape), leaf.dtype), run.neurons)
+        starts = jax.tree.map(lambda leaf: jnp.zeros((_n_windows(layer), *leaf.shape), leaf.dtype), run.neurons)
 
     def running(carry):
         run = carry[0]
-        # Who was asked for states goes on to the end.
-        return (run.window < total) & ~(jnp.all(run.neurons.done))
+        return (run.window < total) & ~jnp.all(run.neurons.done)
 
     def turn(carry):
         run, lookups, starts = carry
@@ -170,7 +178,7 @@ def _forward(task: LayerTask, inputs: LayerInputs, perturbed: LayerInputs | None
     states = None
     if lookups is not None:
         lookups = settle_lookups(layer, lookups, run)
-        states = jnp.stack([y for y in answer(layer, lookups) if y is not None], axis=-1)
+        states = jnp.stack([y for y in answer(layer.flow, lookups) if y is not None], axis=-1)
     spikes, place = sort(run.spikes)
     neurons = run.neurons
     out = LayerRun(
@@ -198,88 +206,39 @@ def _n_windows(layer: Layer) -> int:
 def _backward(task: LayerTask, perturbed: LayerInputs, inputs: LayerInputs, trace: Trace, by_time, by_state):
     layer = _make_layer(task, inputs)
     y0 = _initial_state(layer, inputs)
-    batch, neurons = y0[0].shape
-    zero = jnp.zeros((batch, neurons), by_time.dtype)
-    current = None if y0[1] is None else zero
+    zero = jnp.zeros(y0[0].shape, by_time.dtype)
     wanted: Any = perturbed.flow
-    by_arrivals = perturbed.arrivals.times
+    n_stretches = _n_windows(layer) * layer.window
     ct = Cotangents(
         v=zero,
-        i=current,
+        i=None if y0[1] is None else zero,
         flow=jax.tree.map(lambda number, wanted: zero if wanted else None, layer.flow, wanted),
         weights=jnp.zeros_like(layer.weights) if perturbed.weights else None,
-        starts=jnp.zeros((batch, _n_windows(layer) * layer.window), zero.dtype) if by_arrivals else None,
+        starts=jnp.zeros((len(zero), n_stretches), zero.dtype) if perturbed.arrivals.times else None,
     )
-    lookups, by_slot, by_stretch, by_query = trace.lookups, None, None, None
-    if lookups is not None:
-        ct, by_slot, by_stretch, by_query = _sweep_queries(layer, wanted, lookups, trace, by_state, ct)
-    spikes = Spikes(trace.times, by_time, trace.place, by_slot, trace.marks, trace.last)
+    queries, by_query = None, None
+    if trace.lookups is not None:
+        by_state = (by_state[..., 0], None if y0[1] is None else by_state[..., 1])
+        queries, by_flow, by_query = sweep_queries(layer, wanted, trace.lookups, trace.times, by_state)
+        ct = eqx.tree_at(lambda ct: ct.flow, ct, add_flows(ct.flow, by_flow))
+    spikes = Spikes(trace.times, by_time, trace.place, trace.marks, trace.last)
     starts = jax.tree.map(lambda rows: jnp.moveaxis(rows, 1, 0), trace.starts)
 
-    def by_arrival(window):
-        if by_stretch is None or lookups is None:
-            return None
-        row = lookups.stretch - window * layer.window
-        row = jnp.where((row >= 0) & (row < layer.window), row, layer.window)[:, None, :]
-        sample, neuron = jnp.arange(batch)[:, None, None], jnp.arange(neurons)[:, None]
-
-        def put(by):
-            return jnp.zeros((layer.window, batch, neurons), by.dtype).at[row, sample, neuron].add(by, mode="drop")
-
-        return jax.tree.map(put, by_stretch)
-
-    def turn(carry):
-        window, chain, ct = carry
-        start = None
+    def turn(sweep: Sweep) -> Sweep:
+        seen = None
         if starts is not None:
-            before = jax.tree.map(lambda rows: rows[window], starts)
-            start = start_run(layer, y0, 0, False, False)
-            start = eqx.tree_at(lambda run: (run.window, run.neurons), start, (window, before))
-        chain, ct = sweep_window(layer, wanted, spikes, window, start, by_arrival, chain, ct, task.min_slope)
-        return window - 1, chain, ct
+            window = sweep.window - 1
+            run = start_run(y0, 0, False, False)
+            before = (window, jax.tree.map(lambda rows: rows[window], starts))
+            seen = run_window(layer, eqx.tree_at(lambda run: (run.window, run.neurons), run, before), see=True)[1]
+        return sweep_window(layer, wanted, spikes, seen, queries, task.min_slope, sweep)
 
-    begin = jnp.max(trace.windows, initial=0) - 1
-    chain = start_chain(spikes, zero, current is not None)
-    _, _, ct = jax.lax.while_loop(lambda carry: carry[0] >= 0, turn, (begin, chain, ct))
-    return _as_inputs(inputs, perturbed, ct, by_query)
-
-
-def _sweep_queries(layer: Layer, wanted, lookups: Lookups, trace: Trace, by_state, ct: Cotangents):
-    """What queries pass to the events they were answered from, to the flow, and to their own times."""
-    by = (by_state[..., 0], None if lookups.i is None else by_state[..., 1])
-    flow, fixed = eqx.partition(layer.flow, only_rates(layer.flow, wanted))
-    flow = jax.tree.map(lambda number: jnp.broadcast_to(number, ct.v.shape), flow)
-
-    def answers(flow, v, i, times):
-        moved = eqx.tree_at(
-            lambda layer: layer.flow,
-            layer,
-            eqx.combine(flow, jax.tree.map(lambda x: jnp.broadcast_to(x, ct.v.shape), fixed)),
-        )
-        return answer(moved, Lookups(times, lookups.stretch, lookups.last, lookups.from_spike, v, i, lookups.t))
-
-    _, pull = jax.vjp(answers, flow, lookups.v, lookups.i, lookups.times)
-    by_flow, by_v, by_i, by_times = pull(by)
-    total = jax.tree.map(
-        lambda total, more: total if more is None else total + more, ct.flow, by_flow, is_leaf=lambda x: x is None
-    )
-    ct = eqx.tree_at(lambda ct: ct.flow, ct, total)
-    # From query to last spike whatever arrived in between, and from query to last arrival if that is later.
-    sample = jnp.arange(by_v.shape[0])[:, None, None]
-    t_last = trace.times[sample, jnp.maximum(lookups.last, 0)]
-    since = jnp.where(lookups.last >= 0, lookups.times[:, None, :] - t_last, 0)
-    wide = jax.tree.map(lambda number: number[..., None], layer.flow)
-    slot = jnp.where(lookups.last >= 0, lookups.last, trace.times.shape[1])
-
-    def to_spikes(by):
-        return jnp.zeros(trace.times.shape, by.dtype).at[sample, slot].add(by, mode="drop")
-
-    by_slot = jax.tree.map(to_spikes, transposed(wide.coefficients(since), *by))
-    by_stretch = jax.tree.map(lambda by: jnp.where(lookups.from_spike, 0, by), (by_v, by_i))
-    return ct, by_slot, by_stretch, by_times
+    sweep = start_sweep(layer, wanted, spikes, jnp.max(trace.windows, initial=0), ct)
+    sweep = jax.lax.while_loop(lambda sweep: sweep.window > 0, turn, sweep)
+    return _as_inputs(inputs, end_sweep(layer, wanted, sweep), by_query)
 
 
-def _as_inputs(inputs: LayerInputs, perturbed: LayerInputs, ct: Cotangents, by_query) -> LayerInputs:
+def _as_inputs(inputs: LayerInputs, ct: Cotangents, by_query) -> LayerInputs:
     """Cotangents in the shape of the inputs: summed over what the batch and the neurons share."""
     nothing: Any = None
 

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ...neuron_models.linear_flow import MaybeArray
+from ...neuron_models.linear_flow import LinearFlow, MaybeArray
+from ..spike_list import at
 from .forward import Layer, Run
+from .rates import only_rates
 from .schedule import Schedule
 
 
@@ -59,20 +61,18 @@ def settle_lookups(layer: Layer, lookups: Lookups, run: Run) -> Lookups:
     """After the run: find the queries that a spike of their stretch comes before."""
     if run.marks is None:
         raise ValueError("this run was not marked")
-    marks, times = run.marks, lookups.times[:, None, :]
-    sample = jnp.arange(times.shape[0])[:, None, None]
+    marks, spikes, times = run.marks, run.spikes, lookups.times[:, None, :]
 
     def late(slot) -> Bool[Array, "batch neurons times"]:
-        return (slot >= 0) & (run.spikes.times[sample, jnp.maximum(slot, 0)] > times)
+        return (slot >= 0) & (at(spikes.times, slot) > times)
 
     slot = jnp.broadcast_to(run.neurons.last[..., None], lookups.last.shape)
     slot = jax.lax.while_loop(
         lambda slot: jnp.any(late(slot)),
-        lambda slot: jnp.where(late(slot), marks.before[sample, jnp.maximum(slot, 0)], slot),
+        lambda slot: jnp.where(late(slot), at(marks.before, slot), slot),
         slot,
     )
-    safe = jnp.maximum(slot, 0)
-    here = (slot >= 0) & (jnp.abs(marks.stretch[sample, safe]) - 1 == lookups.stretch[:, None, :])
+    here = (slot >= 0) & (jnp.abs(at(marks.stretch, slot)) - 1 == lookups.stretch[:, None, :])
     starts = layer.schedule.start_of(lookups.stretch)[:, None, :]
     return Lookups(
         times=lookups.times,
@@ -80,12 +80,73 @@ def settle_lookups(layer: Layer, lookups: Lookups, run: Run) -> Lookups:
         last=slot,
         from_spike=here,
         v=jnp.where(here, layer.flow.vreset[..., None], lookups.v),
-        i=None if lookups.i is None else jnp.where(here, marks.current[sample, safe], lookups.i),
-        t=jnp.where(here, run.spikes.times[sample, safe], starts),
+        i=None if lookups.i is None else jnp.where(here, at(marks.current, slot), lookups.i),
+        t=jnp.where(here, at(spikes.times, slot), starts),
     )
 
 
-def answer(layer: Layer, lookups: Lookups) -> tuple[Array, MaybeArray]:
+def answer(flow: LinearFlow, lookups: Lookups) -> tuple[Array, MaybeArray]:
     """V and I at every query time."""
-    flow = jax.tree.map(lambda number: number[..., None], layer.flow)
+    flow = jax.tree.map(lambda number: number[..., None], flow)
     return flow.advance(flow.coefficients(lookups.times[:, None, :] - lookups.t), lookups.v, lookups.i)
+
+
+class FromQueries(eqx.Module):
+    """What the answers to queries pass on to V and I.
+
+    - `by_spike`: just after every spike, in the order of the spike list: whatever arrived in between.
+    - `by_start`: at the start of the stretch in which the query lies, if no spike lies between.
+    - `stretch`: which stretch that is.
+    """
+
+    by_spike: tuple[Float[Array, "batch capacity"], MaybeArray]
+    by_start: tuple[Float[Array, "batch neurons times"], MaybeArray]
+    stretch: Int[Array, "batch times"]
+
+    def of_window(self, window: Int[Array, ""], length: int, shape: tuple[int, int]) -> tuple[Array, MaybeArray]:
+        """`by_start` of a window of `length` stretches, summed over queries: `(stretches, batch, neurons)`."""
+        row = self.stretch - window * length
+        row = jnp.where((row >= 0) & (row < length), row, length)[:, None, :]
+        sample, neuron = jnp.arange(shape[0])[:, None, None], jnp.arange(shape[1])[:, None]
+
+        def put(by):
+            return jnp.zeros((length, *shape), by.dtype).at[row, sample, neuron].add(by, mode="drop")
+
+        return jax.tree.map(put, self.by_start)
+
+
+def sweep_queries(
+    layer: Layer,
+    wanted: LinearFlow,
+    lookups: Lookups,
+    spike_times: Float[Array, "batch capacity"],
+    by_states: tuple[Float[Array, "batch neurons times"], MaybeArray],
+) -> tuple[FromQueries, LinearFlow, Float[Array, "batch times"]]:
+    """What the answers pass on, if they receive `by_states`: to the states, the flow, and the query times."""
+    shape = by_states[0].shape[:2]
+    numbers, fixed = eqx.partition(layer.flow, only_rates(layer.flow, wanted))
+    numbers = jax.tree.map(lambda number: jnp.broadcast_to(number, shape), numbers)
+
+    def answers(numbers, v, i, times):
+        asked = eqx.tree_at(lambda lookups: (lookups.v, lookups.times), lookups, (v, times))
+        asked = eqx.tree_at(lambda lookups: lookups.i, asked, i, is_leaf=lambda leaf: leaf is None)
+        return answer(eqx.combine(numbers, fixed), asked)
+
+    _, pull = jax.vjp(answers, numbers, lookups.v, lookups.i, lookups.times)
+    by_flow, by_v, by_i, by_times = pull(by_states)
+    # From the query to the last spike, or to the start of the run.
+    t_last = jnp.where(lookups.last >= 0, at(spike_times, lookups.last), 0)
+    flow = jax.tree.map(lambda number: number[..., None], layer.flow)
+    through = flow.coefficients(lookups.times[:, None, :] - t_last)
+    if wanted.drive:
+        drive = jnp.sum(through.gain * by_states[0], axis=-1)
+        by_flow = eqx.tree_at(lambda flow: flow.drive, by_flow, drive, is_leaf=lambda leaf: leaf is None)
+    slot = jnp.where(lookups.last >= 0, lookups.last, spike_times.shape[1])
+
+    def to_spikes(by):
+        sample = jnp.arange(slot.shape[0])[:, None, None]
+        return jnp.zeros(spike_times.shape, by.dtype).at[sample, slot].add(by, mode="drop")
+
+    by_spike = jax.tree.map(to_spikes, through.transposed(*by_states))
+    by_start = jax.tree.map(lambda by: jnp.where(lookups.from_spike, 0, by), (by_v, by_i))
+    return FromQueries(by_spike, by_start, lookups.stretch), by_flow, by_times

@@ -1,0 +1,103 @@
+"""Serving the few lanes that wait for something, so that the work follows how many wait."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, PyTree
+
+
+class Turn(eqx.Module):
+    """Some of the lanes, one per neuron of every sample, in rising order.
+
+    - `lanes`: their numbers; behind the last of them, numbers of lanes that do not exist.
+    - `shape`: how many samples and neurons there are.
+    """
+
+    lanes: Int[Array, " turn"]
+    shape: tuple[int, int] = eqx.field(static=True)
+
+    @property
+    def real(self) -> Bool[Array, " turn"]:
+        return self.lanes < self.shape[0] * self.shape[1]
+
+    @property
+    def sample(self) -> Int[Array, " turn"]:
+        return self.lanes // self.shape[1]
+
+    def look(self, table: Any, row: Any = 0) -> Any:
+        """The entries of these lanes in a table `(*rows, samples, neurons)`, with 1 where an axis is shared.
+
+        With a leading axis, those of its row `row`. Anything for a lane that does not exist.
+        """
+        if table is None:
+            return None
+        samples, neurons = table.shape[-2:]
+        shape = (samples, neurons)
+        if shape == self.shape:
+            place = self.lanes
+        elif table.ndim == 2 and shape == (1, 1):
+            return table.reshape(())
+        elif neurons == 1:
+            place = self.sample if samples > 1 else jnp.zeros_like(self.lanes)
+        else:
+            place = self.lanes - self.sample * neurons
+        return table.reshape(-1).at[place + row * (samples * neurons)].get(mode="clip")
+
+    def write(self, table: Any, values: Any, row: Any = 0, where: Any = True) -> Any:
+        """A table `(*rows, samples, neurons)` with new entries for those of these lanes that `where` allows."""
+        if table is None:
+            return None
+        size = self.shape[0] * self.shape[1]
+        place = jnp.where(self.real & where, self.lanes + row * size, table.size)
+        return table.reshape(-1).at[place].set(values, mode="drop", unique_indices=True).reshape(table.shape)
+
+
+def serve_in_turns(
+    waiting: Bool[Array, "batch neurons"],
+    serve: Callable[[Turn, PyTree], tuple[Bool[Array, " turn"], PyTree]],
+    carry: PyTree,
+) -> PyTree:
+    """Call `serve` until nobody waits.
+
+    - `waiting`: who waits at first.
+    - `serve`: takes a turn and the carry; gives who of them waits again, and the carry.
+    """
+    batch, neurons = waiting.shape
+    total = waiting.size
+    size = _turn_size(total)
+    ranks = jnp.cumsum(waiting, axis=1, dtype=jnp.int32)
+    through = jnp.cumsum(ranks[:, -1], dtype=jnp.int32)
+    ranks = ranks - 1 + (through - ranks[:, -1])[:, None]
+    nobody = jnp.full((total + size,), total, jnp.int32)
+    place = jnp.where(waiting, ranks, total + size).reshape(-1)
+    queue = nobody.at[place].set(jnp.arange(total, dtype=jnp.int32), mode="drop", unique_indices=True)
+
+    def turn(state):
+        queue, read, count, written, carry = state
+        lanes = jax.lax.dynamic_slice(queue, (read,), (size,))
+        lanes = jnp.where(read + jnp.arange(size, dtype=jnp.int32) < count, lanes, total)
+        again, carry = serve(Turn(lanes, (batch, neurons)), carry)
+        # Who waits again lines up at the front, in places that have been read.
+        place = written + jnp.cumsum(again, dtype=jnp.int32) - 1
+        queue = queue.at[jnp.where(again, place, total + size)].set(lanes, mode="drop", unique_indices=True)
+        read, written = read + size, written + jnp.sum(again, dtype=jnp.int32)
+        over = read >= count
+        return (
+            queue,
+            jnp.where(over, 0, read),
+            jnp.where(over, written, count),
+            jnp.where(over, 0, written),
+            carry,
+        )
+
+    nought = jnp.zeros((), jnp.int32)
+    state = (queue, nought, through[-1], nought, carry)
+    return jax.lax.while_loop(lambda state: state[2] > 0, turn, state)[-1]
+
+
+def _turn_size(total: int) -> int:
+    """Few enough to leave out most of those who do not wait, and many enough to keep a wide machine busy."""
+    return min(total, max(1024, -(-total // 8)))
