@@ -103,42 +103,48 @@ def at(column: Array, slot: Int[Array, "batch *any"]) -> Array:
 
 
 def sort(spikes: SpikeList) -> tuple[SpikeList, Int[Array, "batch capacity"]]:
-    """The list by time, then by neuron; and the place that each of its entries has there.
+    """The list by time, then by neuron; and the place that each of its entries has there, anything for no entry.
 
     Sorting costs far more per entry than the physics, so only as much of the list is sorted as
-    the fullest sample of the batch needs, rounded up to a power of two.
+    the fullest sample of the batch needs, rounded up.
     """
     capacity = spikes.times.shape[1]
-    sizes = [size for size in (2**k for k in range(6, 31)) if size < capacity] + [capacity]
+    sizes = [size for size in (4**k for k in range(3, 15)) if size < capacity] + [capacity]
     branch = jnp.searchsorted(jnp.asarray(sizes, jnp.int32), jnp.max(spikes.count, initial=0))
-    branches = [lambda spikes, size=size: _sort_first(spikes, size) for size in sizes]
-    return jax.lax.switch(jnp.minimum(branch, len(sizes) - 1), branches, spikes)
+    branches = [lambda spikes, size=size: _arrange(spikes, _rough_order(spikes.times[:, :size])) for size in sizes]
+    arranged = jax.lax.switch(jnp.minimum(branch, len(sizes) - 1), branches, spikes)
+
+    def mend(arranged):
+        place = arranged[0]
+        order = put(jnp.zeros_like(place), place, jax.lax.broadcasted_iota(jnp.int32, place.shape, 1))
+        for odd in (0, 1):
+            order = _exchange(order, _swapped(at(spikes.times, order), at(spikes.neurons, order)), odd)
+        return _arrange(spikes, order)
+
+    arranged = jax.lax.while_loop(lambda arranged: jnp.any(_swapped(*arranged[1:3])), mend, arranged)
+    place, times, neurons, slopes = arranged
+    return SpikeList(times, neurons, slopes, spikes.count), place
 
 
-def _sort_first(spikes: SpikeList, size: int) -> tuple[SpikeList, Int[Array, "batch capacity"]]:
-    """Sort the first `size` entries; behind them there is nothing."""
+def _arrange(spikes: SpikeList, order: Int[Array, "batch size"]):
+    """The place of every entry, and the columns of the list. Behind what is in `order` nothing moves."""
 
-    def head(column):
-        return column[:, :size]
+    def behind(column, fill):
+        return jnp.full(spikes.times.shape, fill, column.dtype).at[:, : order.shape[1]].set(column)
 
-    order = _rough_order(head(spikes.times))
-    columns = (at(head(spikes.times), order), at(head(spikes.neurons), order), order)
-    columns = jax.lax.while_loop(lambda columns: jnp.any(_swapped(*columns[:2])), _mend, columns)
-    times, neurons, order = columns
-    counting = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), order.shape)
-    place = put(jnp.zeros_like(order), order, counting)
-    slopes = None if spikes.slopes is None else at(head(spikes.slopes), order)
-
-    def whole(column, rest):
-        return jnp.concatenate([column, rest[:, size:]], axis=1)
-
-    times, neurons, slopes = jax.tree.map(
-        whole, (times, neurons, slopes), (spikes.times, spikes.neurons, spikes.slopes)
+    everywhere = jax.lax.broadcasted_iota(jnp.int32, spikes.times.shape, 1)
+    position = jax.lax.broadcasted_iota(jnp.int32, order.shape, 1)
+    columns = [None if column is None else at(column, order) for column in (spikes.times, spikes.neurons, spikes.slopes)]
+    times, neurons, slopes = columns
+    return (
+        everywhere.at[:, : order.shape[1]].set(put(jnp.zeros_like(order), order, position)),
+        behind(times, jnp.inf),
+        behind(neurons, 0),
+        None if slopes is None else behind(slopes, jnp.inf),
     )
-    return SpikeList(times, neurons, slopes, spikes.count), jnp.pad(place, ((0, 0), (0, spikes.times.shape[1] - size)))
 
 
-def _rough_order(times: Float[Array, "batch spikes"]) -> Int[Array, "batch spikes"]:
+def _rough_order(times: Float[Array, "batch size"]) -> Int[Array, "batch size"]:
     """The order by time, apart from pairs that lie closer than about a millionth.
 
     On CPUs a sort of one array of whole numbers is ten times faster than any that carries something
@@ -160,15 +166,10 @@ def _swapped(times: Float[Array, "batch spikes"], neurons: Int[Array, "batch spi
     return (times[:, 1:] < times[:, :-1]) | same & (neurons[:, 1:] < neurons[:, :-1])
 
 
-def _mend(columns):
-    """Exchange neighbours that stand in the wrong order, first from even places and then from odd ones."""
-    for odd in (False, True):
-        wrong = _swapped(*columns[:2])
-        wrong = wrong & ((jnp.arange(wrong.shape[1]) % 2 == 1) == odd)
-        left = jnp.pad(wrong, ((0, 0), (0, 1)))
-        right = jnp.pad(wrong, ((0, 0), (1, 0)))
-        columns = tuple(
-            jnp.where(left, jnp.roll(column, -1, axis=1), jnp.where(right, jnp.roll(column, 1, axis=1), column))
-            for column in columns
-        )
-    return columns
+def _exchange(order: Int[Array, "batch capacity"], wrong: Bool[Array, "batch pairs"], odd: int):
+    """Exchange neighbours that stand in the wrong order, of those pairs that start at even or odd places."""
+    wrong = wrong & (jnp.arange(wrong.shape[1]) % 2 == odd)
+    forth = jnp.pad(wrong, ((0, 0), (0, 1))).astype(jnp.int32)
+    back = jnp.pad(wrong, ((0, 0), (1, 0))).astype(jnp.int32)
+    position = jax.lax.broadcasted_iota(jnp.int32, order.shape, 1)
+    return at(order, position + forth - back)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ...neuron_models.linear_flow import LinearFlow, MaybeArray
-from ..spike_list import at, at_some
+from ..spike_list import at, at_some, put
 from ..turns import Turn, serve_in_turns
 from .forward import Layer, Marks, Seen
 from .queries import FromQueries
@@ -26,11 +26,12 @@ _Integers = Int[Array, "batch neurons"]
 
 
 class Spikes(eqx.Module):
-    """The spikes of a run in the order in which the loop found them, and what they receive.
+    """The spikes of a run, and what they receive.
 
-    - `times`: when.
-    - `by_time`: the derivative of the loss by each of them, in the order of time, and `place` where each stands there.
-    - `marks`, `last`: how they hang together.
+    - `times`, `by_time`: when, and the derivative of the loss by that, in the order of time.
+    - `place`, `marks`: where each spike stands there, in the order in which the loop found them, and what else is
+        known of it.
+    - `last`: the last spike of each neuron.
     """
 
     times: Float[Array, "batch capacity"]
@@ -46,14 +47,14 @@ class Cotangents(eqx.Module):
     - `v`, `i`: the adjoint where the sweep stands.
     - `flow`: of the numbers of the flow, per neuron and sample.
     - `weights`: with a row for no arrival at the end.
-    - `starts`: of the start of every stretch, which is an arrival time.
+    - `arrivals`: of the arrival times.
     """
 
     v: _Reals
     i: MaybeArray
     flow: LinearFlow
     weights: MaybeArray
-    starts: MaybeArray
+    arrivals: MaybeArray
 
 
 class _Chain(eqx.Module):
@@ -126,7 +127,7 @@ def sweep_window(
     """
     number = sweep.window - 1
     stretches = layer.schedule.window(number, layer.window)
-    by_start = None if sweep.ct.starts is None else jnp.zeros(stretches.starts.shape, sweep.ct.v.dtype)
+    by_start = None if sweep.ct.arrivals is None else jnp.zeros(stretches.starts.shape, sweep.ct.v.dtype)
     carry = (sweep.chain, _no_spikes(sweep.answers), sweep.ct.flow, by_start)
     if layer.flow.thresh is not None:
 
@@ -173,9 +174,9 @@ def _sweep_spikes(
     flow, marks, real = jax.tree.map(turn.look, layer.flow), spikes.marks, turn.real
     here: _Chain = jax.tree.map(turn.look, chain)
     lifted, row = real & (here.mark < 0), jnp.abs(here.mark) - 1 - window * layer.window
-    t = at_some(spikes.times, turn, here.slot)
+    place = at_some(spikes.place, turn, here.slot)
+    t, by_time = at_some(spikes.times, turn, place), at_some(spikes.by_time, turn, place)
     i_at = None if marks.current is None else at_some(marks.current, turn, here.slot)
-    by_time = at_some(spikes.by_time, turn, at_some(spikes.place, turn, here.slot))
     # Behind the last spike there is none to come from, and the adjoint is 0.
     through = flow.coefficients(jnp.maximum(here.t - t, 0))
     v, i = through.transposed(here.v, here.i)
@@ -279,8 +280,10 @@ def _sweep_arrivals(
         weights = _scatter_weights(ct.weights, stretches.sources, told)
         ct = eqx.tree_at(lambda ct: ct.weights, ct, weights)
     if by_start is not None:
-        starts = jax.lax.dynamic_update_slice_in_dim(ct.starts, by_start.T, window * layer.window, axis=1)
-        ct = eqx.tree_at(lambda ct: ct.starts, ct, starts)
+        # Every stretch starts with an arrival, but for the first.
+        row = jnp.arange(layer.window, dtype=jnp.int32) + window * layer.window - 1
+        slot = jnp.broadcast_to(jnp.where(row < 0, ct.arrivals.shape[1], row), by_start.T.shape)
+        ct = eqx.tree_at(lambda ct: ct.arrivals, ct, put(ct.arrivals, slot, by_start.T))
     return ct
 
 

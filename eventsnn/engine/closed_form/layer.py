@@ -51,8 +51,9 @@ class LayerInputs(eqx.Module):
 class Trace(eqx.Module):
     """What the reverse sweep needs to know about a run.
 
-    - `times`, `marks`: the spikes in the order in which the loop found them, and `last` the last of each neuron.
-    - `place`: where each of them stands in the order of time.
+    - `times`: the spikes by time.
+    - `place`, `marks`: where each of them stands there, in the order in which the loop found them, and what else is
+        known of them; `last` is the last of each neuron.
     - `windows`: how many windows were worked through.
     - `lookups`: how queries were answered.
     - `starts`: the state of all neurons before each window, where gradients depend on its path.
@@ -195,7 +196,7 @@ def _forward(task: LayerTask, inputs: LayerInputs, perturbed: LayerInputs | None
         return out, None
     windows = jnp.broadcast_to(run.window, spikes.count.shape)
     starts = jax.tree.map(lambda rows: jnp.moveaxis(rows, 0, 1), starts)
-    return out, Trace(run.spikes.times, place, run.marks, neurons.last, windows, lookups, starts)
+    return out, Trace(spikes.times, place, run.marks, neurons.last, windows, lookups, starts)
 
 
 def _n_windows(layer: Layer) -> int:
@@ -208,18 +209,17 @@ def _backward(task: LayerTask, perturbed: LayerInputs, inputs: LayerInputs, trac
     y0 = _initial_state(layer, inputs)
     zero = jnp.zeros(y0[0].shape, by_time.dtype)
     wanted: Any = perturbed.flow
-    n_stretches = _n_windows(layer) * layer.window
     ct = Cotangents(
         v=zero,
         i=None if y0[1] is None else zero,
         flow=jax.tree.map(lambda number, wanted: zero if wanted else None, layer.flow, wanted),
         weights=jnp.zeros_like(layer.weights) if perturbed.weights else None,
-        starts=jnp.zeros((len(zero), n_stretches), zero.dtype) if perturbed.arrivals.times else None,
+        arrivals=jnp.zeros(layer.schedule.arrivals.times.shape, zero.dtype) if perturbed.arrivals.times else None,
     )
     queries, by_query = None, None
     if trace.lookups is not None:
         by_state = (by_state[..., 0], None if y0[1] is None else by_state[..., 1])
-        queries, by_flow, by_query = sweep_queries(layer, wanted, trace.lookups, trace.times, by_state)
+        queries, by_flow, by_query = sweep_queries(layer, wanted, trace.lookups, by_state, task.capacity)
         ct = eqx.tree_at(lambda ct: ct.flow, ct, add_flows(ct.flow, by_flow))
     spikes = Spikes(trace.times, by_time, trace.place, trace.marks, trace.last)
     starts = jax.tree.map(lambda rows: jnp.moveaxis(rows, 1, 0), trace.starts)
@@ -254,9 +254,7 @@ def _as_inputs(inputs: LayerInputs, ct: Cotangents, by_query) -> LayerInputs:
     flow = jax.tree.map(number, inputs.flow, ct.flow)
     weights = jnp.zeros_like(inputs.weights) if ct.weights is None else ct.weights[:, :-1]
     times = inputs.arrivals.times
-    arrivals = jnp.zeros_like(times)
-    if ct.starts is not None:
-        arrivals = _sum_shared(times, ct.starts[:, 1 : 1 + times.shape[1]])
+    arrivals = jnp.zeros_like(times) if ct.arrivals is None else _sum_shared(times, ct.arrivals)
     y0 = _sum_shared(inputs.y0, jnp.stack([y for y in (ct.v, ct.i) if y is not None], axis=-1))
     queries = nothing if by_query is None else _sum_shared(inputs.times, by_query)
     return LayerInputs(flow, weights, Arrivals(arrivals, nothing), y0, nothing, queries)

@@ -21,6 +21,7 @@ class Lookups(eqx.Module):
 
     - `times`: the query times, and `stretch` the one in which each lies.
     - `last`: where the last spike of the neuron up to then stands in the list, -1 if there is none.
+    - `t_last`: when that was, 0 if there is none.
     - `from_spike`: whether that spike is the last event, and not the arrival at the start of the stretch.
     - `v`, `i`: the state after that event.
     - `t`: when it was.
@@ -29,6 +30,7 @@ class Lookups(eqx.Module):
     times: Float[Array, "batch times"]
     stretch: Int[Array, "batch times"]
     last: Int[Array, "batch neurons times"]
+    t_last: Float[Array, "batch neurons times"]
     from_spike: Bool[Array, "batch neurons times"]
     v: Float[Array, "batch neurons times"]
     i: MaybeArray
@@ -41,7 +43,7 @@ def start_lookups(schedule: Schedule, times: Float[Array, "batch times"], y0) ->
     shape = (*y0[0].shape, times.shape[1])
     zero = jnp.zeros(shape, times.dtype)
     none = jnp.full(shape, -1, jnp.int32)
-    return Lookups(times, stretch, none, none >= 0, zero, None if y0[1] is None else zero, zero)
+    return Lookups(times, stretch, none, zero, none >= 0, zero, None if y0[1] is None else zero, zero)
 
 
 def note_states(layer: Layer, lookups: Lookups, window: Int[Array, ""], seen) -> Lookups:
@@ -78,6 +80,7 @@ def settle_lookups(layer: Layer, lookups: Lookups, run: Run) -> Lookups:
         times=lookups.times,
         stretch=lookups.stretch,
         last=slot,
+        t_last=jnp.where(slot >= 0, at(spikes.times, slot), 0),
         from_spike=here,
         v=jnp.where(here, layer.flow.vreset[..., None], lookups.v),
         i=None if lookups.i is None else jnp.where(here, at(marks.current, slot), lookups.i),
@@ -119,8 +122,8 @@ def sweep_queries(
     layer: Layer,
     wanted: LinearFlow,
     lookups: Lookups,
-    spike_times: Float[Array, "batch capacity"],
     by_states: tuple[Float[Array, "batch neurons times"], MaybeArray],
+    capacity: int,
 ) -> tuple[FromQueries, LinearFlow, Float[Array, "batch times"]]:
     """What the answers pass on, if they receive `by_states`: to the states, the flow, and the query times."""
     shape = by_states[0].shape[:2]
@@ -135,17 +138,16 @@ def sweep_queries(
     _, pull = jax.vjp(answers, numbers, lookups.v, lookups.i, lookups.times)
     by_flow, by_v, by_i, by_times = pull(by_states)
     # From the query to the last spike, or to the start of the run.
-    t_last = jnp.where(lookups.last >= 0, at(spike_times, lookups.last), 0)
     flow = jax.tree.map(lambda number: number[..., None], layer.flow)
-    through = flow.coefficients(lookups.times[:, None, :] - t_last)
+    through = flow.coefficients(lookups.times[:, None, :] - lookups.t_last)
     if wanted.drive:
         drive = jnp.sum(through.gain * by_states[0], axis=-1)
         by_flow = eqx.tree_at(lambda flow: flow.drive, by_flow, drive, is_leaf=lambda leaf: leaf is None)
-    slot = jnp.where(lookups.last >= 0, lookups.last, spike_times.shape[1])
+    slot = jnp.where(lookups.last >= 0, lookups.last, capacity)
 
     def to_spikes(by):
         sample = jnp.arange(slot.shape[0])[:, None, None]
-        return jnp.zeros(spike_times.shape, by.dtype).at[sample, slot].add(by, mode="drop")
+        return jnp.zeros((len(slot), capacity), by.dtype).at[sample, slot].add(by, mode="drop")
 
     by_spike = jax.tree.map(to_spikes, through.transposed(*by_states))
     by_start = jax.tree.map(lambda by: jnp.where(lookups.from_spike, 0, by), (by_v, by_i))
