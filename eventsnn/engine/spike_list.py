@@ -111,37 +111,36 @@ def sort(spikes: SpikeList) -> tuple[SpikeList, Int[Array, "batch capacity"]]:
     capacity = spikes.times.shape[1]
     sizes = [size for size in (4**k for k in range(3, 15)) if size < capacity] + [capacity]
     branch = jnp.searchsorted(jnp.asarray(sizes, jnp.int32), jnp.max(spikes.count, initial=0))
-    branches = [lambda spikes, size=size: _arrange(spikes, _rough_order(spikes.times[:, :size])) for size in sizes]
-    arranged = jax.lax.switch(jnp.minimum(branch, len(sizes) - 1), branches, spikes)
-
-    def mend(arranged):
-        place = arranged[0]
-        order = put(jnp.zeros_like(place), place, jax.lax.broadcasted_iota(jnp.int32, place.shape, 1))
-        for odd in (0, 1):
-            order = _exchange(order, _swapped(at(spikes.times, order), at(spikes.neurons, order)), odd)
-        return _arrange(spikes, order)
-
-    arranged = jax.lax.while_loop(lambda arranged: jnp.any(_swapped(*arranged[1:3])), mend, arranged)
-    place, times, neurons, slopes = arranged
-    return SpikeList(times, neurons, slopes, spikes.count), place
+    branches = [lambda spikes, size=size: _sort_first(spikes, size) for size in sizes]
+    return jax.lax.switch(jnp.minimum(branch, len(sizes) - 1), branches, spikes)
 
 
-def _arrange(spikes: SpikeList, order: Int[Array, "batch size"]):
-    """The place of every entry, and the columns of the list. Behind what is in `order` nothing moves."""
+def _sort_first(spikes: SpikeList, size: int) -> tuple[SpikeList, Int[Array, "batch capacity"]]:
+    """Sort the first `size` entries; behind them there is nothing."""
+    times, neurons = spikes.times[:, :size], spikes.neurons[:, :size]
+    position = jax.lax.broadcasted_iota(jnp.int32, times.shape, 1)
+
+    def swapped(order):
+        return _swapped(at(times, order), at(neurons, order))
+
+    def mend(carry):
+        order, wrong, odd = carry
+        # Pairs that start at even places in one turn, those that start at odd ones in the next.
+        wrong = wrong & (position[:, 1:] % 2 != odd)
+        forth, back = jnp.pad(wrong, ((0, 0), (0, 1))), jnp.pad(wrong, ((0, 0), (1, 0)))
+        order = at(order, position + forth.astype(jnp.int32) - back.astype(jnp.int32))
+        return order, swapped(order), 1 - odd
+
+    order = _rough_order(times)
+    start = (order, swapped(order), jnp.zeros((), jnp.int32))
+    order = jax.lax.while_loop(lambda carry: jnp.any(carry[1]), mend, start)[0]
 
     def behind(column, fill):
-        return jnp.full(spikes.times.shape, fill, column.dtype).at[:, : order.shape[1]].set(column)
+        return jnp.full(spikes.times.shape, fill, column.dtype).at[:, :size].set(column)
 
-    everywhere = jax.lax.broadcasted_iota(jnp.int32, spikes.times.shape, 1)
-    position = jax.lax.broadcasted_iota(jnp.int32, order.shape, 1)
-    columns = [None if column is None else at(column, order) for column in (spikes.times, spikes.neurons, spikes.slopes)]
-    times, neurons, slopes = columns
-    return (
-        everywhere.at[:, : order.shape[1]].set(put(jnp.zeros_like(order), order, position)),
-        behind(times, jnp.inf),
-        behind(neurons, 0),
-        None if slopes is None else behind(slopes, jnp.inf),
-    )
+    slopes = None if spikes.slopes is None else behind(at(spikes.slopes[:, :size], order), jnp.inf)
+    out = SpikeList(behind(at(times, order), jnp.inf), behind(at(neurons, order), 0), slopes, spikes.count)
+    return out, behind(put(jnp.zeros_like(order), order, position), 0)
 
 
 def _rough_order(times: Float[Array, "batch size"]) -> Int[Array, "batch size"]:
@@ -164,12 +163,3 @@ def _swapped(times: Float[Array, "batch spikes"], neurons: Int[Array, "batch spi
     """Which neighbours stand in the wrong order."""
     same = (times[:, 1:] == times[:, :-1]) & jnp.isfinite(times[:, 1:])
     return (times[:, 1:] < times[:, :-1]) | same & (neurons[:, 1:] < neurons[:, :-1])
-
-
-def _exchange(order: Int[Array, "batch capacity"], wrong: Bool[Array, "batch pairs"], odd: int):
-    """Exchange neighbours that stand in the wrong order, of those pairs that start at even or odd places."""
-    wrong = wrong & (jnp.arange(wrong.shape[1]) % 2 == odd)
-    forth = jnp.pad(wrong, ((0, 0), (0, 1))).astype(jnp.int32)
-    back = jnp.pad(wrong, ((0, 0), (1, 0))).astype(jnp.int32)
-    position = jax.lax.broadcasted_iota(jnp.int32, order.shape, 1)
-    return at(order, position + forth - back)

@@ -52,6 +52,7 @@ class Turn(eqx.Module):
             return None
         size = self.shape[0] * self.shape[1]
         place = jnp.where(self.real & where, self.lanes + row * size, table.size)
+        values = jnp.broadcast_to(values, place.shape)
         return table.reshape(-1).at[place].set(values, mode="drop", unique_indices=True).reshape(table.shape)
 
 

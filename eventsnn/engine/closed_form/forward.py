@@ -96,14 +96,12 @@ class _Window(eqx.Module):
     - `through`: what becomes of a state that nobody disturbs, from the start of each stretch to its end.
     - `arriving`: the weights that arrive at the start of each.
     - `spans`: how long each is, and -1 where the threshold is not tested.
-    - `length`: how many stretches there are.
     """
 
     stretches: Stretches
     through: Coefficients
     arriving: Float[Array, "stretches batch neurons"]
     spans: Float[Array, "stretches batch 1"]
-    length: Int[Array, ""]
 
 
 # V and I of every neuron at the start of every stretch of a window, just after the arrival.
@@ -126,11 +124,7 @@ def start_run(y0: tuple[_Reals, MaybeArray], capacity: int, slopes: bool, marked
 def run_window(layer: Layer, run: Run, see: bool = False) -> tuple[Run, Seen]:
     """Work through the next window. Also, if wanted, the state just after every arrival."""
     window = _look_at_window(layer, run.window)
-    stretches = window.stretches
-    seen = None
-    if see:
-        seen = jax.tree.map(lambda y: jnp.zeros((layer.window, *y.shape), y.dtype), (run.neurons.v, run.neurons.i))
-    neurons, stretch, seen = _go_together(layer, window, run.neurons, seen)
+    neurons, stretch, seen = _go_together(layer, window, run.neurons, see)
     run = eqx.tree_at(lambda run: run.neurons, run, neurons)
     if layer.flow.thresh is not None:
 
@@ -141,7 +135,7 @@ def run_window(layer: Layer, run: Run, see: bool = False) -> tuple[Run, Seen]:
     broken = ~jnp.isfinite(run.neurons.v)
     if run.neurons.i is not None:
         broken = broken | ~jnp.isfinite(run.neurons.i)
-    broken = broken & (run.neurons.status == FINE)
+    broken = broken & ~run.neurons.done
     run = eqx.tree_at(
         lambda run: (run.window, run.neurons.status, run.neurons.done, run.neurons.stopped),
         run,
@@ -149,7 +143,7 @@ def run_window(layer: Layer, run: Run, see: bool = False) -> tuple[Run, Seen]:
             run.window + 1,
             jnp.where(broken, NOT_FINITE, run.neurons.status),
             run.neurons.done | broken,
-            jnp.where(broken, stretches.starts[0][:, None], run.neurons.stopped),
+            jnp.where(broken, window.stretches.starts[0][:, None], run.neurons.stopped),
         ),
     )
     return run, seen
@@ -163,30 +157,28 @@ def _look_at_window(layer: Layer, number: Int[Array, ""]) -> _Window:
         through=layer.flow.coefficients(spans[:, :, None]),
         arriving=layer.arriving(stretches),
         spans=jnp.where(stretches.tested, spans, -1)[:, :, None],
-        length=jnp.minimum(layer.window, jnp.max(stretches.count)),
     )
 
 
-def _go_together(layer: Layer, window: _Window, neurons: Neurons, seen: Seen) -> tuple[Neurons, _Integers, Seen]:
+def _go_together(layer: Layer, window: _Window, neurons: Neurons, see: bool) -> tuple[Neurons, _Integers, Seen]:
     """All neurons, from the start of a window to the first stretch in which they may cross, or to the window's end.
 
     Also in which stretch each stands, `layer.window` at the end.
     """
 
-    def step(number, carry):
-        v, i, found, seen = carry
+    def step(carry, here):
+        y, found = carry
+        number, through, w, span = here
         live = ~neurons.done & (found == layer.window)
-        w, through, span = jax.tree.map(lambda rows: rows[number], (window.arriving, window.through, window.spans))
-        v, i = jump(v, i, jnp.where(live, w, 0))
-        if seen is not None:
-            seen = jax.tree.map(lambda rows, y: rows.at[number].set(jnp.where(live, y, rows[number])), seen, (v, i))
-        v, i, stops = _leave(layer.flow, through, span, live, v, i)
-        return v, i, jnp.where(stops, number, found), seen
+        y = jump(*y, jnp.where(live, w, 0))
+        y_end, stops = _pass_stretch(layer.flow, through, span, live, *y)
+        return (y_end, jnp.where(stops, number, found)), y if see else None
 
     found = jnp.full(neurons.v.shape, layer.window, jnp.int32)
-    v, i, found, seen = jax.lax.fori_loop(0, window.length, step, (neurons.v, neurons.i, found, seen))
-    neurons = eqx.tree_at(lambda n: (n.v, n.i), neurons, (v, i), is_leaf=lambda leaf: leaf is None)
-    return neurons, found, seen
+    rows = (jnp.arange(layer.window, dtype=jnp.int32), window.through, window.arriving, window.spans)
+    # The length is known, and so XLA makes the small kernels of the loop one program.
+    (y, found), seen = jax.lax.scan(step, ((neurons.v, neurons.i), found), rows)
+    return eqx.tree_at(lambda n: (n.v, n.i), neurons, y, is_leaf=lambda leaf: leaf is None), found, seen
 
 
 def jump(v: _Reals, i: MaybeArray, w: _Reals) -> tuple[_Reals, MaybeArray]:
@@ -194,14 +186,14 @@ def jump(v: _Reals, i: MaybeArray, w: _Reals) -> tuple[_Reals, MaybeArray]:
     return (v + w, None) if i is None else (v, i + w)
 
 
-def _leave(flow: LinearFlow, through: Coefficients, span, live, v, i):
-    """From the start of a stretch to its end, but for who may cross in it. Also who that is."""
+def _pass_stretch(flow: LinearFlow, through: Coefficients, span, live, v, i):
+    """From the start of a stretch to its end, for those of `live` that cannot cross in it. Also who may."""
     v_end, i_end = flow.advance(through, v, i)
     stops = jnp.zeros(v.shape, bool)
     if flow.thresh is not None:
         stops = live & (span >= 0) & ((v >= flow.thresh) | may_cross(flow, v, i, span, v_end, i_end))
     goes = live & ~stops
-    return jnp.where(goes, v_end, v), None if i is None else jnp.where(goes, i_end, i), stops
+    return jax.tree.map(lambda new, old: jnp.where(goes, new, old), (v_end, i_end), (v, i)), stops
 
 
 def _serve(layer: Layer, window: _Window, turn: Turn, run: Run, stretch: _Integers, seen: Seen):
@@ -253,20 +245,25 @@ def _serve(layer: Layer, window: _Window, turn: Turn, run: Run, stretch: _Intege
     v, i = jax.tree.map(lambda here, there: jnp.where(again, here, there), (v_on, i_at), (v_end, i_end))
     leaving = real & ~again & ~done
 
-    def step(number, carry):
-        v, i, found, seen = carry
+    def step(carry):
+        number, y, found, seen = carry
         live = leaving & (here < number) & (found == layer.window)
         w, through, span = jax.tree.map(
             lambda rows: turn.look(rows, number), (window.arriving, window.through, window.spans)
         )
-        v, i = jump(v, i, jnp.where(live, w, 0))
-        seen = jax.tree.map(lambda rows, y: turn.write(rows, y, number, live), seen, (v, i)) if seen else None
-        v, i, stops = _leave(flow, through, span, live, v, i)
-        return v, i, jnp.where(stops, number, found), seen
+        y = jump(*y, jnp.where(live, w, 0))
+        if seen is not None:
+            seen = jax.tree.map(lambda rows, y: turn.write(rows, y, number, live), seen, y)
+        y, stops = _pass_stretch(flow, through, span, live, *y)
+        return number + 1, y, jnp.where(stops, number, found), seen
 
-    first = jnp.min(jnp.where(leaving, here, window.length)) + 1
-    found = jnp.where(again, here, layer.window)
-    v, i, found, seen = jax.lax.fori_loop(first, window.length, step, (v, i, found, seen))
+    def on_the_way(carry):
+        number, _, found, _ = carry
+        return (number < layer.window) & jnp.any(leaving & (found == layer.window))
+
+    first = jnp.min(jnp.where(leaving, here, layer.window)) + 1
+    start = (first, (v, i), jnp.where(again, here, layer.window), seen)
+    _, (v, i), found, seen = jax.lax.while_loop(on_the_way, step, start)
     marks = run.marks
     if marks is not None:
         number = (here + run.window * layer.window + 1) * jnp.where(lifted, -1, 1)

@@ -18,8 +18,9 @@ from .queries import Lookups, answer, note_states, settle_lookups, start_lookups
 from .rates import add_flows, any_rate
 from .schedule import make_schedule
 
-# How many stretches are worked through together. Longer windows hold more memory, shorter ones stop more often.
-_WINDOW = 32
+# How many stretches are worked through together: few where many neurons make every one of them costly, since a neuron
+# that spikes goes through the rest of the window once more.
+_WINDOW, _WINDOW_OF_MANY, _MANY = 32, 8, 2**14
 
 
 class LayerTask(eqx.Module):
@@ -143,7 +144,8 @@ def _instantiate(ct, shape, dtype) -> Array:
 def _make_layer(task: LayerTask, inputs: LayerInputs) -> Layer:
     batch = max(leaf.shape[0] for leaf in jax.tree.leaves(inputs))
     arrivals, t_end = _to_batch((inputs.arrivals, inputs.t_end), batch)
-    window = min(_WINDOW, 1 + arrivals.times.shape[1])
+    window = _WINDOW_OF_MANY if batch * inputs.weights.shape[-1] >= _MANY else _WINDOW
+    window = min(window, 1 + arrivals.times.shape[1])
     schedule = make_schedule(arrivals, t_end, inputs.weights.shape[1])
     flow = jax.tree.map(lambda number: number if number.ndim == 2 else number[:, None], inputs.flow)
     weights = jnp.pad(inputs.weights, ((0, 0), (0, 1), (0, 0)))
