@@ -58,12 +58,8 @@ def append_some(
 ) -> tuple[SpikeList, Int[Array, " turn"]]:
     """As `append`, for some of the neurons. Arrays have an entry for each of these."""
     sample, ones = turn.sample, spiked.astype(jnp.int32)
-    before = jnp.cumsum(ones, dtype=jnp.int32) - ones
-    # How many of the same sample come first: the samples are in order.
-    begins = jnp.pad(sample[1:] != sample[:-1], (1, 0), constant_values=True)
-    rank = before - jax.lax.cummax(jnp.where(begins, before, 0))
     capacity = spikes.times.shape[1]
-    slot = jnp.where(spiked, turn.look(spikes.count[:, None]) + rank, capacity)
+    slot = jnp.where(spiked, turn.look(spikes.count[:, None]) + turn.rank(spiked), capacity)
     spikes = SpikeList(
         put_some(spikes.times, turn, slot, times),
         put_some(spikes.neurons, turn, slot, turn.lanes - sample * turn.shape[1]),
@@ -109,7 +105,7 @@ def sort(spikes: SpikeList) -> tuple[SpikeList, Int[Array, "batch capacity"]]:
     the fullest sample of the batch needs, rounded up.
     """
     capacity = spikes.times.shape[1]
-    sizes = [size for size in (4**k for k in range(3, 15)) if size < capacity] + [capacity]
+    sizes = [size for size in (4**k for k in range(4, 15)) if size < capacity] + [capacity]
     branch = jnp.searchsorted(jnp.asarray(sizes, jnp.int32), jnp.max(spikes.count, initial=0))
     branches = [lambda spikes, size=size: _sort_first(spikes, size) for size in sizes]
     return jax.lax.switch(jnp.minimum(branch, len(sizes) - 1), branches, spikes)

@@ -24,8 +24,21 @@ class Turn(eqx.Module):
         return self.lanes < self.shape[0] * self.shape[1]
 
     @property
+    def any(self) -> Bool[Array, ""]:
+        """Whether there is any: true, but XLA cannot know."""
+        return self.lanes[0] < self.shape[0] * self.shape[1]
+
+    @property
     def sample(self) -> Int[Array, " turn"]:
-        return self.lanes // self.shape[1]
+        return jax.lax.div(self.lanes, jnp.int32(self.shape[1]))
+
+    def rank(self, some: Bool[Array, " turn"]) -> Int[Array, " turn"]:
+        """How many of `some` come before each lane in its own sample."""
+        ones = some.astype(jnp.int32)
+        before = jnp.cumsum(ones, dtype=jnp.int32) - ones
+        # The samples are in order.
+        first = jnp.full((self.shape[0],), self.lanes.size, jnp.int32).at[self.sample].min(before, mode="drop")
+        return before - first.at[self.sample].get(mode="clip")
 
     def look(self, table: Any, row: Any = 0) -> Any:
         """The entries of these lanes in a table `(*rows, samples, neurons)`, with 1 where an axis is shared.

@@ -215,7 +215,7 @@ def _serve(layer: Layer, window: _Window, turn: Turn, run: Run, stretch: _Intege
 
     def cross(v, i, t):
         resolution = jnp.finfo(t.dtype).eps * end
-        crosses, s = locate(flow, v, i, end - t, resolution, real & (v < flow.thresh))
+        crosses, s = locate(flow, v, i, end - t, resolution, real & (v < flow.thresh), turn.any)
         at = jnp.minimum(t + s, end)
         # A crossing that cannot be told from an arrival is decided by the arrival.
         crosses = crosses & (final | (at < end))
@@ -230,7 +230,7 @@ def _serve(layer: Layer, window: _Window, turn: Turn, run: Run, stretch: _Intege
         again = spiked & (end > at) & may_cross(flow, v_on, i_at, end - at, v_end, i_end)
         return crosses, lifted, at, v_on, i_at, v_end, i_end, again
 
-    crosses, lifted, at, v_on, i_at, v_end, i_end, again = materialised(jnp.any(real), cross, v, i, t)
+    crosses, lifted, at, v_on, i_at, v_end, i_end, again = materialised(turn.any, cross, v, i, t)
     spiked = crosses | lifted
     slopes = jnp.where(lifted, jnp.inf, slope_at_threshold(flow, i_at)) if run.spikes.slopes is not None else at
     listed, slot = append_some(run.spikes, turn, spiked, at, slopes)

@@ -48,7 +48,13 @@ def may_cross(flow: LinearFlow, v: _Reals, i: MaybeArray, dt: _Reals, v_end: _Re
 
 
 def locate(
-    flow: LinearFlow, v: _Reals, i: MaybeArray, dt: _Reals, resolution: _Reals, active: _Bools
+    flow: LinearFlow,
+    v: _Reals,
+    i: MaybeArray,
+    dt: _Reals,
+    resolution: _Reals,
+    active: _Bools,
+    any_active: Bool[Array, ""],
 ) -> tuple[_Bools, _Reals]:
     """Whether V crosses the threshold within `dt`, and after what time. It starts below."""
     limit = dt
@@ -67,7 +73,7 @@ def locate(
         guess = jnp.where((guess > 0) & (guess < limit), guess, 0.5 * limit)
         return height, guess, 2 * jnp.finfo(v.dtype).eps * size
 
-    height, guess, noise = materialised(jnp.any(active), begin, v, i, limit)
+    height, guess, noise = materialised(any_active, begin, v, i, limit)
     crosses = active & (height >= 0)
 
     def running(carry):
