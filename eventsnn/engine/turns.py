@@ -114,4 +114,4 @@ def serve_in_turns(
 
 def _turn_size(total: int) -> int:
     """Few enough to leave out most of those who do not wait, and many enough to keep a wide machine busy."""
-    return min(total, max(1024, -(-total // 8)))
+    return min(total, max(512, -(-total // 8)))
