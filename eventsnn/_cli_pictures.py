@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from .evnn import FFEvNN
 from .plot import new_axes, plot_history, plot_latencies, plot_plane, plot_raster
-from .training.fit import EpochSummary
+from .training.fit import EpochSummary, record_one
 from .training.yin_yang import CLASS_NAMES, YinYang, encode
 
 
@@ -56,7 +56,7 @@ def _latencies(folder: Path, data: YinYang, spike_times: np.ndarray) -> Path:
 def _raster(folder: Path, network: FFEvNN, data: YinYang, sample: int) -> Path:
     (ax,) = new_axes(1, (7.5, 5.0))
     in_spikes = encode(data.points[sample])
-    plot_raster(network.record(in_spikes), network.layers, in_spikes, network.max_solver_time, ax=ax)
+    plot_raster(record_one(network, in_spikes), network.layers, in_spikes, network.max_solver_time, ax=ax)
     x, y = data.points[sample]
     ax.set_title(f"sample {sample}: x = {x:.2f}, y = {y:.2f}, class {CLASS_NAMES[data.labels[sample]]}")
     return _write(folder / "raster.png", ax)

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from .training.fit import (
     Recipe,
     Samples,
     accuracy,
-    hidden_spikes_per_neuron,
     predict,
+    respond,
     start,
     train_epoch,
 )
@@ -26,8 +27,6 @@ from .training.yin_yang_network import make_network
 
 DEFAULTS: dict[str, Any] = {"neuron": "lif", "hidden": 200, "epochs": 20, "batch_size": 32, "seed": 0, "samples": 5000}
 """What the options of `train` are if they are not given."""
-
-_RECORDED_SAMPLES = 100
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -45,25 +44,31 @@ def train(arguments: argparse.Namespace) -> None:
     )
     if not run.history:
         save_run(folder, run)
-    while run.state.epoch < run.recipe.epochs:
-        run = _next_epoch(run, samples, validation, progress)
-        save_run(folder, run)
-        progress.finish_epoch(run.history[-1])
+    with ThreadPoolExecutor(1) as other:
+        # What judges the network is compiled while what trains it is.
+        warm_up = other.submit(respond, run.state.network, validation.in_spikes)
+        while run.state.epoch < run.recipe.epochs:
+            run = _next_epoch(run, samples, validation, progress, warm_up)
+            save_run(folder, run)
+            progress.finish_epoch(run.history[-1])
     _finish(folder, run)
 
 
-def _next_epoch(run: Run, samples: Samples, validation: Samples, progress: "Progress") -> Run:
+def _next_epoch(
+    run: Run, samples: Samples, validation: Samples, progress: "Progress", warm_up: Future | None = None
+) -> Run:
     begin = time.monotonic()
     state, loss, train_accuracy = train_epoch(run.state, samples, run.recipe, on_batch=progress.show_batch)
-    spike_times = predict(state.network, validation.in_spikes)
-    recorded = np.asarray(validation.in_spikes)[:_RECORDED_SAMPLES]
+    if warm_up is not None:
+        warm_up.result()
+    response = respond(state.network, validation.in_spikes)
     summary = EpochSummary(
         epoch=state.epoch,
         loss=loss,
         train_accuracy=train_accuracy,
-        validation_accuracy=accuracy(spike_times, validation.labels),
-        spikes_per_neuron=hidden_spikes_per_neuron(state.network, recorded),
-        silent_outputs=float((spike_times == float("inf")).mean()),
+        validation_accuracy=accuracy(response.spike_times, validation.labels),
+        spikes_per_neuron=response.spikes_per_neuron,
+        silent_outputs=float(np.isinf(response.spike_times).mean()),
         seconds=round(time.monotonic() - begin, 3),
     )
     return dataclasses.replace(run, state=state, history=(*run.history, summary))
@@ -124,18 +129,18 @@ class Progress:
         self._epochs = epochs
         self._epoch = done + 1
         self._first = done + 1
-        self._first_batch = 0.0
+        self._first_done, self._first_time = 0, 0.0
         self._epoch_seconds = 0.0
         self._live = sys.stdout.isatty()
 
     def show_batch(self, done: int, total: int) -> None:
-        """Call after every batch."""
+        """Call whenever some batches are done."""
         now = time.monotonic()
-        if done == 1:
-            self._first_batch = now
+        if self._epoch == self._first and not self._first_done:
+            self._first_done, self._first_time = done, now
         elif self._epoch == self._first:
-            # The first batch compiles, so the time that an epoch takes is told by the others.
-            self._epoch_seconds = (now - self._first_batch) * total / (done - 1)
+            # What compiles comes first, so the time that an epoch takes is told by the rest.
+            self._epoch_seconds = (now - self._first_time) * total / (done - self._first_done)
         if self._live:
             left = self._epoch_seconds * (self._epochs - self._epoch + 1 - done / total)
             line = f"epoch {self._epoch}/{self._epochs}  batch {done}/{total}  left {_clock(left)}"

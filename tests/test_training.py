@@ -14,8 +14,8 @@ from eventsnn.training.fit import (
     Recipe,
     Samples,
     accuracy,
-    hidden_spikes_per_neuron,
     predict,
+    respond,
     start,
     train_epoch,
     weights_only,
@@ -190,7 +190,7 @@ def test_spikes_per_neuron_are_those_of_the_record(trained):
     samples, _, _, second, *_ = trained
     counts = [np.isfinite(second.network.record(x).times[0]).sum() for x in samples.in_spikes[:3]]
     assert sum(counts) > 0
-    assert hidden_spikes_per_neuron(second.network, samples.in_spikes[:3]) == pytest.approx(np.mean(counts) / 12)
+    assert respond(second.network, samples.in_spikes[:3]).spikes_per_neuron == pytest.approx(np.mean(counts) / 12)
 
 
 def make_run(epochs=1):

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
-from ..evnn import FFEvNN
+from ..evnn import FFEvNN, Record
 from .losses import first_spike_correct, first_spike_loss, wake_loss
 
 
@@ -135,7 +135,7 @@ def train_epoch(
     - `samples`: the training data.
     - `recipe`: how to train.
     - `wanted`: as given to `start`.
-    - `on_batch`: called with the number of batches done and their total.
+    - `on_batch`: called now and then with the number of batches done and their total.
 
     **Returns:** the state afterwards, the mean loss, and the fraction of samples that were right.
 
@@ -146,40 +146,58 @@ def train_epoch(
     order = np.random.default_rng([recipe.seed, state.epoch]).permutation(len(samples))
     in_spikes, labels = np.asarray(samples.in_spikes), np.asarray(samples.labels)
     network, optimiser_state = state.network, state.optimiser_state
-    losses, correct = [], []
-    for number in range(total):
-        batch = order[number * recipe.batch_size : (number + 1) * recipe.batch_size]
-        inputs = jnp.asarray(in_spikes[batch], network.dtype), jnp.asarray(labels[batch])
-        trained, fixed = eqx.partition(network, wanted)
-        network, optimiser_state, loss, right = _step(trained, fixed, optimiser_state, *inputs, recipe, total)
-        losses.append(float(loss))
-        correct.append(float(right))
-        on_batch(number + 1, total)
-    return (
-        TrainingState(network, optimiser_state, state.epoch + 1),
-        float(np.mean(losses)),
-        float(np.mean(correct)),
-    )
+    trained, fixed = eqx.partition(network, wanted)
+    loss_sum, right_sum = 0.0, 0.0
+    for first in range(0, total, _STRIDE):
+        steps = min(_STRIDE, total - first)
+        # The last stride is as long as the others, and what is too much of it is never looked at.
+        chosen = np.resize(order[first * recipe.batch_size :], (_STRIDE, recipe.batch_size))
+        inputs = jnp.asarray(in_spikes[chosen], network.dtype), jnp.asarray(labels[chosen])
+        trained, optimiser_state, sums = _stride(trained, fixed, optimiser_state, *inputs, jnp.int32(steps), recipe, total)
+        loss_sum, right_sum = loss_sum + float(sums[0]), right_sum + float(sums[1])
+        on_batch(first + steps, total)
+    network = eqx.combine(trained, fixed)
+    return TrainingState(network, optimiser_state, state.epoch + 1), loss_sum / total, right_sum / total
+
+
+@dataclasses.dataclass(frozen=True)
+class Response:
+    """What a network does with samples.
+
+    - `spike_times`: the time to first spike of every output, shape `(samples, out)`, in ms.
+    - `spikes_per_neuron`: how often a hidden neuron spikes for one sample, on average. 0 without hidden layers.
+    """
+
+    spike_times: Float[np.ndarray, "samples out"]
+    spikes_per_neuron: float
+
+
+def respond(network: FFEvNN, in_spikes: ArrayLike, *, batch_size: int = 250) -> Response:
+    """Run a network on samples of shape `(samples, inputs, spikes)`. All calls with one batch size share a program."""
+    times, counts = [], []
+    for chunk, n in _chunks(network, in_spikes, batch_size):
+        _, first, count = _recorded(network, chunk)
+        times.append(np.asarray(first)[:n])
+        counts.append(np.asarray(count)[:n])
+    n_hidden = sum(network.layers[:-1])
+    return Response(np.concatenate(times), float(np.mean(np.concatenate(counts))) / n_hidden if n_hidden else 0.0)
+
+
+def record_one(network: FFEvNN, in_spikes: ArrayLike, *, batch_size: int = 250) -> Record:
+    """The record of one sample of shape `(inputs, spikes)`, by the program of `respond`."""
+    chunk = np.repeat(np.asarray(in_spikes)[None], batch_size, axis=0)
+    record, _, _ = _recorded(network, jnp.asarray(chunk, network.dtype))
+    return jax.tree.map(lambda leaf: leaf[0], record)
 
 
 def predict(network: FFEvNN, in_spikes: ArrayLike, *, batch_size: int = 250) -> Float[np.ndarray, "samples out"]:
     """The time to first spike of every output for every sample, shape `(samples, out)`, in ms."""
-    chunks = [np.asarray(_ttfs(network, chunk))[:n] for chunk, n in _chunks(network, in_spikes, batch_size)]
-    return np.concatenate(chunks)
+    return respond(network, in_spikes, batch_size=batch_size).spike_times
 
 
 def accuracy(spike_times: ArrayLike, labels: ArrayLike) -> float:
     """The fraction of samples, 0 … 1, whose correct output spikes first. A silent one is wrong."""
     return float(jnp.mean(first_spike_correct(jnp.asarray(spike_times), jnp.asarray(labels))))
-
-
-def hidden_spikes_per_neuron(network: FFEvNN, in_spikes: ArrayLike, *, batch_size: int = 250) -> float:
-    """How often a neuron that is not an output spikes for one sample, on average. 0 without hidden layers."""
-    n_hidden = sum(network.layers[:-1])
-    if n_hidden == 0:
-        return 0.0
-    counts = [np.asarray(_counts(network, chunk))[:n] for chunk, n in _chunks(network, in_spikes, batch_size)]
-    return float(np.mean(np.concatenate(counts)) / n_hidden)
 
 
 def _reject_unless(fine: bool, name: str, value: Any, wanted: str) -> None:
@@ -197,7 +215,39 @@ def _optimiser(recipe: Recipe, n_batches: int) -> optax.GradientTransformation:
     return optax.adam(optax.exponential_decay(recipe.learning_rate, n_batches, recipe.decay, staircase=True))
 
 
+# How many steps are one call. Between calls Python has a word, and what a call costs is shared.
+_STRIDE = 13
+
+
 @eqx.filter_jit
+def _stride(
+    trained: FFEvNN,
+    fixed: FFEvNN,
+    optimiser_state: PyTree,
+    in_spikes: Float[Array, "steps batch inputs spikes"],
+    labels: Int[Array, "steps batch"],
+    steps: Int[Array, ""],
+    recipe: Recipe,
+    n_batches: int,
+) -> tuple[FFEvNN, PyTree, tuple[Float[Array, ""], Float[Array, ""]]]:
+    """The first `steps` of some steps. Also the sums of their losses and of the fractions that were right."""
+    arrays, rest = eqx.partition((trained, optimiser_state), eqx.is_array)
+
+    def step(number, carry):
+        arrays, (loss_sum, right_sum) = carry
+        trained, optimiser_state = eqx.combine(arrays, rest)
+        trained, optimiser_state, loss, right = _step(
+            trained, fixed, optimiser_state, in_spikes[number], labels[number], recipe, n_batches
+        )
+        arrays = eqx.filter((trained, optimiser_state), eqx.is_array)
+        return arrays, (loss_sum + loss, right_sum + right)
+
+    zero = jnp.zeros((), in_spikes.dtype)
+    arrays, sums = jax.lax.fori_loop(0, steps, step, (arrays, (zero, zero)))
+    trained, optimiser_state = eqx.combine(arrays, rest)
+    return trained, optimiser_state, sums
+
+
 def _step(
     trained: FFEvNN,
     fixed: FFEvNN,
@@ -213,8 +263,7 @@ def _step(
     # Optax multiplies whole numbers by floating point ones, which strict promotion refuses.
     with jax.numpy_dtype_promotion("standard"):
         updates, optimiser_state = _optimiser(recipe, n_batches).update(gradient, optimiser_state, trained)  # pyright: ignore
-    trained = eqx.apply_updates(trained, updates)
-    return eqx.combine(trained, fixed), optimiser_state, loss, jnp.mean(right)
+    return eqx.apply_updates(trained, updates), optimiser_state, loss, jnp.mean(right, dtype=loss.dtype)
 
 
 def _batch_loss(
@@ -243,14 +292,16 @@ def _spike_times(network: FFEvNN, in_spikes: Array) -> Float[Array, "batch out"]
 
 
 @eqx.filter_jit
-def _ttfs(network: FFEvNN, in_spikes: Array) -> Float[Array, "batch out"]:
-    return _spike_times(network, in_spikes)
-
-
-@eqx.filter_jit
-def _counts(network: FFEvNN, in_spikes: Array) -> Int[Array, " batch"]:
-    times = jax.vmap(network.record)(in_spikes).times[:-1]
-    return sum((jnp.sum(jnp.isfinite(layer), axis=1) for layer in times), jnp.zeros(len(in_spikes), int))
+def _recorded(network: FFEvNN, in_spikes: Array) -> tuple[Record, Float[Array, "batch out"], Int[Array, " batch"]]:
+    """The records, the first spikes of the outputs, and how many spikes there were in hidden layers."""
+    record = jax.vmap(network.record)(in_spikes)
+    out = jnp.arange(network.layers[-1])[:, None]
+    mine = record.neurons[-1][:, None, :] == out
+    first = jnp.min(jnp.where(mine, record.times[-1][:, None, :], jnp.inf), axis=-1, initial=jnp.inf)
+    count = jnp.zeros(len(in_spikes), jnp.int32)
+    for layer in record.times[:-1]:
+        count = count + jnp.sum(jnp.isfinite(layer), axis=1, dtype=jnp.int32)
+    return record, first, count
 
 
 def _chunks(network: FFEvNN, in_spikes: ArrayLike, batch_size: int) -> Iterator[tuple[Array, int]]:
