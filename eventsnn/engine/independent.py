@@ -16,7 +16,7 @@ from .layer_run import LayerRun
 from .replay import Past, sweep_run
 from .rows import Rows
 from .run import Lookups, answer, finish, start_run
-from .spike_list import at, sort
+from .spike_list import Sortable, at, sort
 from .step import AbstractStepper
 
 # How many segments of each neuron are written down for the reverse sweep. A longer run is replayed in pieces of
@@ -124,7 +124,9 @@ def _forward(task: LayerTask, inputs: LayerInputs, recorded: int) -> tuple[Layer
     times = None if inputs.times is None else _to_batch(inputs.times, y0[0].shape[0])
     run = start_run(physics, y0, task.capacity, times, recorded, task.slopes)
     run = finish(physics, run, task.max_iterations)
-    spikes, place = sort(run.spikes)
+    place = jax.lax.broadcasted_iota(jnp.int32, run.spikes.times.shape, 1)
+    held = sort(Sortable(run.spikes, slots=place))
+    spikes, place = held.spikes, held.slots
     states = None
     if run.lookups is not None:
         states = jnp.stack(answer(physics, run.lookups), axis=-1)

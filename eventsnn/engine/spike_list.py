@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .turns import Turn
 
@@ -98,22 +98,67 @@ def at(column: Array, slot: Int[Array, "batch *any"]) -> Array:
     return column.reshape(-1).at[first + jnp.clip(slot, 0, capacity - 1)].get(mode="promise_in_bounds")
 
 
-def sort(spikes: SpikeList) -> tuple[SpikeList, Int[Array, "batch capacity"]]:
-    """The list by time, then by neuron; and the place that each of its entries has there, anything for no entry.
+class Sortable(eqx.Module):
+    """A list of spikes and what is known of them besides.
+
+    - `spikes`: the list.
+    - `columns`: more columns of it.
+    - `slots`: numbers of entries of the list, negative for none, with the batch in front.
+    - `links`: columns that hold such numbers.
+    """
+
+    spikes: SpikeList
+    columns: PyTree = None
+    slots: PyTree = None
+    links: PyTree = None
+
+
+def sort(held: Sortable) -> Sortable:
+    """The list by time, then by neuron, and all else so that it belongs to the same spikes as before.
 
     Sorting costs far more per entry than the physics, so only as much of the list is sorted as
     the fullest sample of the batch needs, rounded up.
     """
-    capacity = spikes.times.shape[1]
-    sizes = [size for size in (4**k for k in range(4, 15)) if size < capacity] + [capacity]
-    branch = jnp.searchsorted(jnp.asarray(sizes, jnp.int32), jnp.max(spikes.count, initial=0))
-    branches = [lambda spikes, size=size: _sort_first(spikes, size) for size in sizes]
-    return jax.lax.switch(jnp.minimum(branch, len(sizes) - 1), branches, spikes)
+    capacity = held.spikes.times.shape[1]
+    needed = jnp.max(held.spikes.count, initial=0)
+    todo = jnp.ones((), bool)
+    for size in [size for size in (4**k for k in range(4, 15)) if size < capacity] + [capacity]:
+        # A loop that runs once or never sorts in place, where a conditional would copy the whole list.
+        fits = (needed <= size) | (size == capacity)
+        held, todo = jax.lax.while_loop(
+            lambda state, fits=fits: state[1] & fits,
+            lambda state, size=size: (_sort_some_rows(state[0], size), jnp.zeros((), bool)),
+            (held, todo),
+        )
+    return held
 
 
-def _sort_first(spikes: SpikeList, size: int) -> tuple[SpikeList, Int[Array, "batch capacity"]]:
-    """Sort the first `size` entries; behind them there is nothing."""
-    times, neurons = spikes.times[:, :size], spikes.neurons[:, :size]
+def _sort_some_rows(held: Sortable, size: int) -> Sortable:
+    """Sort the first `size` entries, for as many samples at once as fit into a cache."""
+    batch = held.spikes.times.shape[0]
+    rows = min(batch, max(1, 2**16 // size))
+    lists, slots = (held.spikes.times, held.spikes.neurons, held.spikes.slopes, held.columns, held.links), held.slots
+
+    def sort_rows(number, carry):
+        lists, slots = carry
+        first = jnp.minimum(number * rows, batch - rows)
+        # The last rows may have been sorted before, which changes nothing.
+        head = jax.tree.map(lambda column: jax.lax.dynamic_slice(column, (first, 0), (rows, size)), lists)
+        some = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, rows), slots)
+        head, some = _sort_whole(head, some)
+        lists = jax.tree.map(lambda leaf, part: jax.lax.dynamic_update_slice(leaf, part, (first, 0)), lists, head)
+        slots = jax.tree.map(lambda leaf, part: jax.lax.dynamic_update_slice_in_dim(leaf, part, first, 0), slots, some)
+        return lists, slots
+
+    lists, slots = jax.lax.fori_loop(0, -(-batch // rows), sort_rows, (lists, slots))
+    times, neurons, slopes, columns, links = lists
+    return Sortable(SpikeList(times, neurons, slopes, held.spikes.count), columns, slots, links)
+
+
+def _sort_whole(lists: PyTree, slots: PyTree) -> tuple[PyTree, PyTree]:
+    """Sort lists that are full or end with `inf`."""
+    times, neurons, slopes, columns, links = lists
+    size = times.shape[1]
     position = jax.lax.broadcasted_iota(jnp.int32, times.shape, 1)
 
     def swapped(order):
@@ -130,13 +175,13 @@ def _sort_first(spikes: SpikeList, size: int) -> tuple[SpikeList, Int[Array, "ba
     order = _rough_order(times)
     start = (order, swapped(order), jnp.zeros((), jnp.int32))
     order = jax.lax.while_loop(lambda carry: jnp.any(carry[1]), mend, start)[0]
+    place = put(jnp.zeros_like(order), order, position)
 
-    def behind(column, fill):
-        return jnp.full(spikes.times.shape, fill, column.dtype).at[:, :size].set(column)
+    def renamed(slots):
+        return jnp.where((slots >= 0) & (slots < size), at(place, slots), slots)
 
-    slopes = None if spikes.slopes is None else behind(at(spikes.slopes[:, :size], order), jnp.inf)
-    out = SpikeList(behind(at(times, order), jnp.inf), behind(at(neurons, order), 0), slopes, spikes.count)
-    return out, behind(put(jnp.zeros_like(order), order, position), 0)
+    columns = (times, neurons, slopes, columns, jax.tree.map(renamed, links))
+    return jax.tree.map(lambda column: at(column, order), columns), jax.tree.map(renamed, slots)
 
 
 def _rough_order(times: Float[Array, "batch size"]) -> Int[Array, "batch size"]:

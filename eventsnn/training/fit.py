@@ -34,7 +34,7 @@ class Recipe:
     tau0: float = 0.5
     tau1: float = 6.4
     alpha: float = 3e-3
-    wake: float = 1.0
+    wake: float = 30.0
     seed: int = 0
 
     def __post_init__(self):
@@ -153,7 +153,9 @@ def train_epoch(
         # The last stride is as long as the others, and what is too much of it is never looked at.
         chosen = np.resize(order[first * recipe.batch_size :], (_STRIDE, recipe.batch_size))
         inputs = jnp.asarray(in_spikes[chosen], network.dtype), jnp.asarray(labels[chosen])
-        trained, optimiser_state, sums = _stride(trained, fixed, optimiser_state, *inputs, jnp.int32(steps), recipe, total)
+        trained, optimiser_state, sums = _stride(
+            trained, fixed, optimiser_state, *inputs, jnp.int32(steps), recipe, total
+        )
         loss_sum, right_sum = loss_sum + float(sums[0]), right_sum + float(sums[1])
         on_batch(first + steps, total)
     network = eqx.combine(trained, fixed)

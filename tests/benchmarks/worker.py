@@ -1,10 +1,10 @@
-"""Times one training step of one program, and writes down the spikes of its hidden layer.
+"""Times one program on one work. `bench.py` starts it with the interpreter of that program.
 
-`bench_yin_yang.py` starts it with the interpreter of that program:
-`worker.py PROGRAM SETTING.json WORK.npz RESULT.npz`.
+`worker.py JOB.json WORK.npz RESULT.npz`; a job names the program, the work and how often to repeat a step.
 """
 
 import json
+import resource
 import sys
 import time
 
@@ -14,66 +14,71 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-T_END, TMEM, TSYN = 30.0, 20.0, 5.0
+TMEM, TSYN = 20.0, 5.0
 
 
-def build_eventsnn(setting, work, dtype, max_event_steps, **tolerances):
+def build_eventsnn(job, arrays, dtype=jnp.float32, **tolerances):
     """The network with the weights and biases of the work, and what to train of it."""
-    from eventsnn import QIF, FFEvNN, trainable
+    import eventsnn
 
-    net = FFEvNN(
-        layers=[setting["hidden"], 3],
-        in_size=5,
-        neuron_model=QIF,
-        max_solver_time=T_END,
+    work = job["work"]
+    numbers = range(len(work["layers"]))
+    net = eventsnn.FFEvNN(
+        layers=work["layers"],
+        in_size=work["inputs"],
+        neuron_model=getattr(eventsnn, work["neuron"]),
+        max_solver_time=job["t_end"],
         key=jax.random.PRNGKey(0),
-        max_event_steps=max_event_steps,
+        max_event_steps=work["max_event_steps"],
         dtype=dtype,
         tmem=TMEM,
         tsyn=TSYN,
-        init_weights=[work["weights0"], work["weights1"]],
-        init_bias=[work["bias0"], work["bias1"]],
+        init_weights=[arrays[f"weights{number}"] for number in numbers],
+        init_bias=[arrays[f"bias{number}"] for number in numbers],
         **tolerances,
     )
-    return net, trainable(net)
+    return net, eventsnn.trainable(net)
 
 
-def build_eventax(setting, work, dtype, max_event_steps):
+def build_eventax(job, arrays, max_event_steps=None):
     """The same network in Eventax, which keeps all weights in one matrix: hidden, output and input rows."""
+    import eventax.neuron_models
     from eventax.evnn import FFEvNN
-    from eventax.neuron_models import QIF
 
-    hidden = setting["hidden"]
-    n_neurons = hidden + 3
-    weights = np.zeros((n_neurons + 5, n_neurons), dtype)
-    weights[n_neurons:, :hidden] = work["weights0"]
-    weights[:hidden, hidden:] = work["weights1"]
+    work = job["work"]
+    hidden, out = work["layers"]
+    n_neurons = hidden + out
+    weights = np.zeros((n_neurons + work["inputs"], n_neurons), np.float32)
+    weights[n_neurons:, :hidden] = arrays["weights0"]
+    weights[:hidden, hidden:] = arrays["weights1"]
     net = FFEvNN(
-        layers=[hidden, 3],
-        in_size=5,
-        neuron_model=QIF,
-        max_solver_time=T_END,
+        layers=work["layers"],
+        in_size=work["inputs"],
+        neuron_model=getattr(eventax.neuron_models, work["neuron"]),
+        max_solver_time=job["t_end"],
         key=jax.random.PRNGKey(0),
-        solver_stepsize=setting["eventax_stepsize"],
-        max_event_steps=max_event_steps,
-        dtype=dtype,
+        solver_stepsize=job["eventax_stepsize"],
+        max_event_steps=max_event_steps or work["max_event_steps"],
+        dtype=jnp.float32,
         tmem=TMEM,
         tsyn=TSYN,
         init_weights=jnp.asarray(weights),
-        init_bias=jnp.concatenate([jnp.asarray(work["bias0"], dtype), jnp.asarray(work["bias1"], dtype)]),
+        init_bias=jnp.concatenate([jnp.asarray(arrays["bias0"]), jnp.asarray(arrays["bias1"])]),
+        **({"thresh": 1.0} if work["neuron"] == "LIF" else {}),
     )
     return net, eqx.is_inexact_array
 
 
-def time_step(net, wanted, in_spikes, labels, repeats):
-    """Compile time, the times of single steps after a warm-up, and the loss of the first step."""
+def time_steps(net, wanted, arrays, t_end, repeats):
+    """Compile time, and the times of single steps and of the spike times alone, after a warm-up; the first loss."""
     weights, rest = eqx.partition(net, wanted)
+    in_spikes, labels = jnp.asarray(arrays["in_spikes"], jnp.float32), jnp.asarray(arrays["labels"])
     optimizer = optax.adam(0.01)
 
     def loss_of(weights, in_spikes, labels):
         def one(spikes, label):
             t = eqx.combine(weights, rest).ttfs(spikes)
-            return -jax.nn.log_softmax(-jnp.where(jnp.isinf(t), T_END, t) / 0.5)[label]
+            return -jax.nn.log_softmax(-jnp.where(jnp.isinf(t), t_end, t) / 0.5)[label]
 
         return jnp.mean(jax.vmap(one)(in_spikes, labels))
 
@@ -82,22 +87,39 @@ def time_step(net, wanted, in_spikes, labels, repeats):
         updates, state = optimizer.update(gradient, state)
         return optax.apply_updates(weights, updates), state, loss
 
+    def forward(weights, in_spikes):
+        return jax.vmap(eqx.combine(weights, rest).ttfs)(in_spikes)
+
     state = optimizer.init(weights)
     start = time.perf_counter()
     compiled = jax.jit(step).lower(weights, state, in_spikes, labels).compile()
     compile_time = time.perf_counter() - start
-
+    # The peak up to here would include compiling what is only timed: the forward run comes last.
+    first = weights
     seconds, losses = [], []
     for _ in range(repeats + 1):
+        # Every step starts from the same weights, so that every one of them is the same work.
         start = time.perf_counter()
-        weights, state, loss = jax.block_until_ready(compiled(weights, state, in_spikes, labels))
+        _, _, loss = jax.block_until_ready(compiled(first, state, in_spikes, labels))
         seconds.append(time.perf_counter() - start)
         losses.append(float(loss))
-    # The first step is the warm-up.
-    return compile_time, seconds[1:], losses[0]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    alone = jax.jit(forward).lower(weights, in_spikes).compile()
+    forward_seconds = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        jax.block_until_ready(alone(weights, in_spikes))
+        forward_seconds.append(time.perf_counter() - start)
+    return {
+        "compile": compile_time,
+        "seconds": seconds[1:],
+        "forward": forward_seconds[1:],
+        "peak": peak,
+        "loss": losses[0],
+    }
 
 
-def hidden_spikes_eventsnn(net, in_spikes, hidden):
+def hidden_spikes_eventsnn(net, in_spikes):
     record = jax.jit(jax.vmap(net.record))(in_spikes)
     return np.asarray(record.times[0]), np.asarray(record.neurons[0])
 
@@ -107,35 +129,34 @@ def hidden_spikes_eventax(net, in_spikes, hidden):
     times, neurons = np.array(times), np.array(neurons).astype(int)
     # Every event takes one entry; a used last entry means that later events are missing.
     if (np.asarray(buffered)[:, -1] >= 0).any():
-        raise RuntimeError("Eventax needed more than --record-events events: raise it")
+        raise RuntimeError("Eventax needed more events than it may record: raise --record-events")
     times[neurons >= hidden] = np.inf
     return times, neurons
 
 
-def main(program, setting, work, result):
-    """Time the program, or run the reference, and write what came out."""
-    setting = json.loads(open(setting).read())
-    work = np.load(work)
-    samples, hidden = setting["samples"], setting["hidden"]
-    in_spikes, labels = jnp.asarray(work["in_spikes"], jnp.float32), jnp.asarray(work["labels"])
+def main(job_path, work_path, result_path):
+    """Do the job and write what came out."""
+    job, arrays = json.loads(open(job_path).read()), dict(np.load(work_path))
+    some = jnp.asarray(arrays["in_spikes"][: job["samples"]])
     out = {}
-    if program == "reference":
+    if job["program"] == "reference":
         jax.config.update("jax_enable_x64", True)
-        limit = setting["max_event_steps"]
-        net, _ = build_eventsnn(setting, work, jnp.float64, limit, rtol=1e-10, atol=1e-12, max_steps=100_000)
-        in_spikes = jnp.asarray(work["in_spikes"][:samples], jnp.float64)
-        out["times"], out["neurons"] = hidden_spikes_eventsnn(net, in_spikes, hidden)
+        net, _ = build_eventsnn(job, arrays, jnp.float64, engine="numerical", rtol=1e-10, atol=1e-12, max_steps=100_000)
+        out["times"], out["neurons"] = hidden_spikes_eventsnn(net, jnp.asarray(some, jnp.float64))
+    elif job["program"] == "eventsnn":
+        net, wanted = build_eventsnn(job, arrays)
+        out = time_steps(net, wanted, arrays, job["t_end"], job["repeats"])
+        if job["samples"]:
+            out["times"], out["neurons"] = hidden_spikes_eventsnn(net, some)
     else:
-        build = {"eventsnn": build_eventsnn, "eventax": build_eventax}[program]
-        spikes = {"eventsnn": hidden_spikes_eventsnn, "eventax": hidden_spikes_eventax}[program]
-        record_limit = {"eventsnn": setting["max_event_steps"], "eventax": setting["record_events"]}[program]
-        net, wanted = build(setting, work, jnp.float32, setting["max_event_steps"])
-        out["compile"], out["seconds"], out["loss"] = time_step(net, wanted, in_spikes, labels, setting["repeats"])
-        net, _ = build(setting, work, jnp.float32, record_limit)
-        out["times"], out["neurons"] = spikes(net, in_spikes[:samples], hidden)
+        net, wanted = build_eventax(job, arrays)
+        out = time_steps(net, wanted, arrays, job["t_end"], job["repeats"])
+        if job["samples"]:
+            net, _ = build_eventax(job, arrays, job["record_events"])
+            out["times"], out["neurons"] = hidden_spikes_eventax(net, some, job["work"]["layers"][0])
     device = jax.devices()[0]
     out["device"] = f"{device.platform} {device.device_kind}"
-    np.savez(result, **out)
+    np.savez(result_path, **out)
 
 
 if __name__ == "__main__":

@@ -26,17 +26,14 @@ _Integers = Int[Array, "batch neurons"]
 
 
 class Spikes(eqx.Module):
-    """The spikes of a run, and what they receive.
+    """The spikes of a run by time, and what they receive.
 
-    - `times`, `by_time`: when, and the derivative of the loss by that, in the order of time.
-    - `place`, `marks`: where each spike stands there, in the order in which the loop found them, and what else is
-        known of it.
-    - `last`: the last spike of each neuron.
+    - `times`, `by_time`: when, and the derivative of the loss by that.
+    - `marks`, `last`: how they hang together.
     """
 
     times: Float[Array, "batch capacity"]
     by_time: Float[Array, "batch capacity"]
-    place: Int[Array, "batch capacity"]
     marks: Marks
     last: _Integers
 
@@ -174,8 +171,7 @@ def _sweep_spikes(
     flow, marks, real = jax.tree.map(turn.look, layer.flow), spikes.marks, turn.real
     here: _Chain = jax.tree.map(turn.look, chain)
     lifted, row = real & (here.mark < 0), jnp.abs(here.mark) - 1 - window * layer.window
-    place = at_some(spikes.place, turn, here.slot)
-    t, by_time = at_some(spikes.times, turn, place), at_some(spikes.by_time, turn, place)
+    t, by_time = at_some(spikes.times, turn, here.slot), at_some(spikes.by_time, turn, here.slot)
     i_at = None if marks.current is None else at_some(marks.current, turn, here.slot)
     # Behind the last spike there is none to come from, and the adjoint is 0.
     through = flow.coefficients(jnp.maximum(here.t - t, 0))

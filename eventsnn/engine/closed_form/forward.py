@@ -116,8 +116,10 @@ def start_run(y0: tuple[_Reals, MaybeArray], capacity: int, slopes: bool, marked
     neurons = Neurons(v, i, nought, nought - 1, nought > 0, nought, jnp.zeros_like(v))
     marks = None
     if marked:
-        integers = jnp.zeros((batch, capacity), jnp.int32)
-        marks = Marks(None if i is None else jnp.zeros((batch, capacity), v.dtype), integers, integers)
+        # Constants that differ are not one array, which would have to be copied for each column.
+        room = (batch, capacity)
+        current = None if i is None else jnp.full(room, -1, v.dtype)
+        marks = Marks(current, jnp.full(room, -1, jnp.int32), jnp.full(room, -2, jnp.int32))
     return Run(jnp.zeros((), jnp.int32), neurons, empty_list(batch, capacity, v.dtype, slopes), marks)
 
 

@@ -11,9 +11,9 @@ from ...neuron_models.linear_flow import LinearFlow, MaybeArray
 from ..batching import batched_first, hand_batched
 from ..lanes import Arrivals
 from ..layer_run import LayerRun
-from ..spike_list import sort
+from ..spike_list import Sortable, sort
 from .backward import Cotangents, Spikes, Sweep, end_sweep, start_sweep, sweep_window
-from .forward import Layer, Neurons, run_window, start_run
+from .forward import Layer, Marks, Neurons, run_window, start_run
 from .queries import Lookups, answer, note_states, settle_lookups, start_lookups, sweep_queries
 from .rates import add_flows, any_rate
 from .schedule import make_schedule
@@ -52,17 +52,14 @@ class LayerInputs(eqx.Module):
 class Trace(eqx.Module):
     """What the reverse sweep needs to know about a run.
 
-    - `times`: the spikes by time.
-    - `place`, `marks`: where each of them stands there, in the order in which the loop found them, and what else is
-        known of them; `last` is the last of each neuron.
+    - `times`, `marks`: the spikes by time, and `last` the last of each neuron.
     - `windows`: how many windows were worked through.
     - `lookups`: how queries were answered.
     - `starts`: the state of all neurons before each window, where gradients depend on its path.
     """
 
     times: Float[Array, "batch capacity"]
-    place: Int[Array, "batch capacity"]
-    marks: Any
+    marks: Marks
     last: Int[Array, "batch neurons"]
     windows: Int[Array, " batch"]
     lookups: Lookups | None
@@ -182,8 +179,14 @@ def _forward(task: LayerTask, inputs: LayerInputs, perturbed: LayerInputs | None
     if lookups is not None:
         lookups = settle_lookups(layer, lookups, run)
         states = jnp.stack([y for y in answer(layer.flow, lookups) if y is not None], axis=-1)
-    spikes, place = sort(run.spikes)
-    neurons = run.neurons
+    neurons, marks = run.neurons, run.marks
+    swept = perturbed is not None and marks is not None
+    held = Sortable(run.spikes)
+    if swept:
+        asked_of = None if lookups is None else lookups.last
+        held = Sortable(run.spikes, (marks.current, marks.stretch), (neurons.last, asked_of), marks.before)
+    held = sort(held)
+    spikes = held.spikes
     out = LayerRun(
         times=spikes.times,
         neurons=spikes.neurons,
@@ -194,11 +197,14 @@ def _forward(task: LayerTask, inputs: LayerInputs, perturbed: LayerInputs | None
         stopped=neurons.stopped,
         states=states,
     )
-    if perturbed is None:
+    if not swept:
         return out, None
+    (current, stretch), (last, asked_of) = held.columns, held.slots
+    if lookups is not None:
+        lookups = eqx.tree_at(lambda lookups: lookups.last, lookups, asked_of)
     windows = jnp.broadcast_to(run.window, spikes.count.shape)
     starts = jax.tree.map(lambda rows: jnp.moveaxis(rows, 0, 1), starts)
-    return out, Trace(spikes.times, place, run.marks, neurons.last, windows, lookups, starts)
+    return out, Trace(spikes.times, Marks(current, held.links, stretch), last, windows, lookups, starts)
 
 
 def _n_windows(layer: Layer) -> int:
@@ -223,7 +229,7 @@ def _backward(task: LayerTask, perturbed: LayerInputs, inputs: LayerInputs, trac
         by_state = (by_state[..., 0], None if y0[1] is None else by_state[..., 1])
         queries, by_flow, by_query = sweep_queries(layer, wanted, trace.lookups, by_state, task.capacity)
         ct = eqx.tree_at(lambda ct: ct.flow, ct, add_flows(ct.flow, by_flow))
-    spikes = Spikes(trace.times, by_time, trace.place, trace.marks, trace.last)
+    spikes = Spikes(trace.times, by_time, trace.marks, trace.last)
     starts = jax.tree.map(lambda rows: jnp.moveaxis(rows, 1, 0), trace.starts)
 
     def turn(sweep: Sweep) -> Sweep:

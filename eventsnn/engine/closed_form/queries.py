@@ -97,7 +97,7 @@ def answer(flow: LinearFlow, lookups: Lookups) -> tuple[Array, MaybeArray]:
 class FromQueries(eqx.Module):
     """What the answers to queries pass on to V and I.
 
-    - `by_spike`: just after every spike, in the order of the spike list: whatever arrived in between.
+    - `by_spike`: just after every spike, in the order of time: whatever arrived in between.
     - `by_start`: at the start of the stretch in which the query lies, if no spike lies between.
     - `stretch`: which stretch that is.
     """

@@ -71,5 +71,5 @@ class Schedule(eqx.Module):
 
 def make_schedule(arrivals: Arrivals, t_end: Float[Array, " batch"], inputs: int) -> Schedule:
     """The stretches of a run that ends at `t_end`."""
-    reached = arrivals.times <= t_end[:, None]
-    return Schedule(arrivals, t_end, 1 + jnp.sum(reached, axis=1, dtype=jnp.int32), inputs)
+    reached = jax.vmap(lambda times, t_end: jnp.searchsorted(times, t_end, side="right"))(arrivals.times, t_end)
+    return Schedule(arrivals, t_end, 1 + reached.astype(jnp.int32), inputs)

@@ -1,0 +1,69 @@
+"""The works that are timed: networks, samples and labels, made with NumPy so that all programs get the same."""
+
+import dataclasses
+
+import numpy as np
+
+T_END, TMEM, TSYN = 30.0, 20.0, 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """A network and its samples.
+
+    - `neuron`: `"LIF"` or `"QIF"`.
+    - `layers`, `inputs`: how many neurons each layer has, and how many input channels there are.
+    - `batch`: how many samples are one step.
+    - `max_event_steps`: how many spikes a layer may emit for a sample.
+    - `wide`: inputs that spike once or not at all, as pixels do, and not the five spikes of Yin-Yang.
+    """
+
+    neuron: str = "LIF"
+    layers: tuple[int, ...] = (120, 3)
+    inputs: int = 5
+    batch: int = 256
+    max_event_steps: int = 1000
+    wide: bool = False
+
+    @property
+    def t_end(self) -> float:
+        """How long a sample is simulated, in ms."""
+        return 40.0 if self.wide else T_END
+
+    def describe(self) -> str:
+        """In a few words."""
+        sizes = "-".join(map(str, (self.inputs, *self.layers)))
+        return f"{sizes} {self.neuron}, batch {self.batch}"
+
+    def make(self) -> dict[str, np.ndarray]:
+        """Weights, biases, input spikes and labels.
+
+        Weights are uniform in 0 … 4 for LIF and 0 … 40 for QIF, biases 0 and in ±0.5, as in the peers' own scripts.
+        A layer that is wider or narrower than these gets as much input in the sum. For `wide` a neuron spikes once or
+        twice: a fifth of the inputs spikes, at some time in 0 … 20 ms, and weights are normal.
+        """
+        rng = np.random.default_rng(0)
+        arrays: dict[str, np.ndarray] = {}
+        for number, (pre, post) in enumerate(zip((self.inputs, *self.layers), self.layers, strict=False)):
+            if self.wide:
+                mean, deviation = (0.078, 0.135) if number == 0 else (0.2, 0.37)
+                weights = rng.normal(mean, deviation, (pre, post))
+            else:
+                usual = 5 if number == 0 else 120
+                weights = rng.uniform(0, {"LIF": 4.0, "QIF": 40.0}[self.neuron], (pre, post)) * usual / pre
+            bias = np.zeros(post) if self.neuron == "LIF" else rng.uniform(-0.5, 0.5, post)
+            arrays[f"weights{number}"], arrays[f"bias{number}"] = weights.astype(np.float32), bias.astype(np.float32)
+        arrays["in_spikes"] = self._in_spikes(rng).astype(np.float32)
+        arrays["labels"] = rng.integers(0, self.layers[-1], self.batch)
+        return arrays
+
+    def _in_spikes(self, rng: np.random.Generator) -> np.ndarray:
+        if self.wide:
+            shape = (self.batch, self.inputs, 1)
+            return np.where(rng.uniform(size=shape) < 0.2, rng.uniform(0, 20, shape), np.inf)
+        if self.inputs != 5:
+            return rng.uniform(0, T_END, (self.batch, self.inputs, 1))
+        # x, y, 1 - x and 1 - y in 0 … 30 ms, and a spike at 0. Rounded once, so that a reference in float64 gets
+        # the same times.
+        xy = rng.uniform(0, 1, (self.batch, 2))
+        return 30 * np.concatenate([xy, 1 - xy, np.zeros((self.batch, 1))], 1)[..., None]
