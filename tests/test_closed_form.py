@@ -77,8 +77,8 @@ def test_both_engines_give_the_same_states(model):
     np.testing.assert_allclose(closed.state_at_t(x, times), numerical.state_at_t(x, times), rtol=0, atol=1e-8)
 
 
-@every_model
-def test_both_engines_give_the_same_gradients(model):
+def loss_of_all(model):
+    """Spikes and states of a network, each with a factor, summed; and times to look at."""
     rng = np.random.default_rng(3)
     times, of_spikes = jnp.asarray(rng.uniform(0, END, 9)), jnp.asarray(rng.normal(size=(4, MAX_SPIKES)))
     of_states = jnp.asarray(rng.normal(size=(4, 9, len(model.channels))))
@@ -89,6 +89,12 @@ def test_both_engines_give_the_same_gradients(model):
         spiked = jnp.isfinite(spikes)
         return jnp.sum(of_states * net.state_at_t(x, times)) + jnp.sum(of_spikes * jnp.where(spiked, spikes, 0))
 
+    return loss, times
+
+
+@every_model
+def test_both_engines_give_the_same_gradients(model):
+    loss, times = loss_of_all(model)
     gradients = []
     for net in networks(model):
         numbers, rest = eqx.partition(net, eqx.is_inexact_array)
@@ -97,6 +103,29 @@ def test_both_engines_give_the_same_gradients(model):
     assert sum(bool(np.any(leaf)) for leaf in numerical) >= 6
     for got, wanted in zip(closed, numerical, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-7, atol=1e-9 * float(np.abs(wanted).max()))
+
+
+@every_model
+def test_gradients_equal_central_differences_with_richardson_extrapolation(model):
+    loss, times = loss_of_all(model)
+    numbers, rest = eqx.partition(networks(model)[0], eqx.is_inexact_array)
+    arguments = (numbers, arrivals(), times)
+    value = jax.jit(lambda arguments: loss(arguments[0], rest, *arguments[1:]))
+    leaves, structure = jax.tree.flatten(arguments)
+    gradient = jax.tree.leaves(jax.jit(jax.grad(lambda arguments: loss(arguments[0], rest, *arguments[1:])))(arguments))
+    rng = np.random.default_rng(8)
+    for number, (leaf, by_leaf) in enumerate(zip(leaves, gradient, strict=True)):
+        direction = jnp.where(jnp.isfinite(leaf), rng.choice([-1.0, 1.0], leaf.shape), 0)
+
+        def along(step, number=number, leaf=leaf, direction=direction):
+            moved = [*leaves[:number], leaf + step * direction, *leaves[number + 1 :]]
+            return float(value(jax.tree.unflatten(structure, moved)))
+
+        levels = [(along(h) - along(-h)) / (2 * h) for h in (4e-4, 2e-4, 1e-4)]
+        once = [(4 * fine - coarse) / 3 for coarse, fine in zip(levels, levels[1:], strict=False)]
+        expected = (16 * once[1] - once[0]) / 15
+        got = float(jnp.sum(by_leaf * direction))
+        assert got == pytest.approx(expected, rel=1e-8, abs=1e-8 * float(jnp.sum(jnp.abs(by_leaf))))
 
 
 @pytest.mark.slow

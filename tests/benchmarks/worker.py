@@ -70,7 +70,7 @@ def build_eventax(job, arrays, max_event_steps=None):
 
 
 def time_steps(net, wanted, arrays, t_end, repeats):
-    """Compile time, and the times of single steps and of the spike times alone, after a warm-up; the first loss."""
+    """Compile time, and the times of single steps and of the spike times alone, after a warm-up."""
     weights, rest = eqx.partition(net, wanted)
     in_spikes, labels = jnp.asarray(arrays["in_spikes"], jnp.float32), jnp.asarray(arrays["labels"])
     optimizer = optax.adam(0.01)
@@ -94,29 +94,27 @@ def time_steps(net, wanted, arrays, t_end, repeats):
     start = time.perf_counter()
     compiled = jax.jit(step).lower(weights, state, in_spikes, labels).compile()
     compile_time = time.perf_counter() - start
-    # The peak up to here would include compiling what is only timed: the forward run comes last.
-    first = weights
-    seconds, losses = [], []
-    for _ in range(repeats + 1):
-        # Every step starts from the same weights, so that every one of them is the same work.
-        start = time.perf_counter()
-        _, _, loss = jax.block_until_ready(compiled(first, state, in_spikes, labels))
-        seconds.append(time.perf_counter() - start)
-        losses.append(float(loss))
+    # Every step starts from the same weights, so that every one of them is the same work.
+    seconds = repeated(lambda: compiled(weights, state, in_spikes, labels), repeats)
+    # Before anything is compiled that a training run does not need.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     alone = jax.jit(forward).lower(weights, in_spikes).compile()
-    forward_seconds = []
-    for _ in range(repeats + 1):
+    forward_seconds = repeated(lambda: alone(weights, in_spikes), repeats)
+    return {"compile": compile_time, "seconds": seconds, "forward": forward_seconds, "peak": peak}
+
+
+def repeated(call, repeats):
+    """The times of single calls after a warm-up: `repeats` of them, and as many as a second holds if that is more."""
+    jax.block_until_ready(call())
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < 0.5:
+        jax.block_until_ready(call())
+    seconds = []
+    while len(seconds) < repeats or sum(seconds) < 1.0:
         start = time.perf_counter()
-        jax.block_until_ready(alone(weights, in_spikes))
-        forward_seconds.append(time.perf_counter() - start)
-    return {
-        "compile": compile_time,
-        "seconds": seconds[1:],
-        "forward": forward_seconds[1:],
-        "peak": peak,
-        "loss": losses[0],
-    }
+        jax.block_until_ready(call())
+        seconds.append(time.perf_counter() - start)
+    return seconds
 
 
 def hidden_spikes_eventsnn(net, in_spikes):
