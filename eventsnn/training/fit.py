@@ -297,7 +297,7 @@ def _spike_times(network: FFEvNN, in_spikes: Array) -> Float[Array, "batch out"]
 def _recorded(network: FFEvNN, in_spikes: Array) -> tuple[Record, Float[Array, "batch out"], Int[Array, " batch"]]:
     """The records, the first spikes of the outputs, and how many spikes there were in hidden layers."""
     record = jax.vmap(network.record)(in_spikes)
-    out = jnp.arange(network.layers[-1])[:, None]
+    out = jnp.arange(network.layers[-1], dtype=jnp.int32)[:, None]
     mine = record.neurons[-1][:, None, :] == out
     first = jnp.min(jnp.where(mine, record.times[-1][:, None, :], jnp.inf), axis=-1, initial=jnp.inf)
     count = jnp.zeros(len(in_spikes), jnp.int32)

@@ -1,12 +1,11 @@
 """All benchmarks: training steps next to other programs in one sitting, and how time grows with the work.
 
     python tests/benchmarks/bench.py --eventax $PEERS/eventax/bin/python --jaxsnn $PEERS/jaxsnn/bin/python \\
-        --snntorch $PEERS/torch/bin/python --out docs/performance.json
+        --snntorch $PEERS/torch/bin/python --out performance.json
 
 A step is the loss, its gradient and an Adam update; times are medians after a warm-up, every program in a process of
 its own. A peer that is not given is left out. Quote the ratios, not the times: they depend on the machine and its
-load. The table of docs/performance.md is what this prints, and `python docs/make_pictures.py` draws its picture from
-the file.
+load.
 """
 
 import argparse

@@ -244,7 +244,7 @@ def _sweep_arrivals(
     length = jnp.minimum(layer.window, jnp.max(stretches.count))
     arriving: Any = layer.arriving(stretches) if by_start is not None else None
     told = jnp.zeros(answers.v.shape, answers.v.dtype) if ct.weights is not None else None
-    by_query = None if queries is None else queries.of_window(window, layer.window, answers.v.shape[1:])
+    by_query = None if queries is None else queries.of_window(window, layer.window, ct.v.shape)
 
     def back(turn, carry):
         ct, told, by_start = carry

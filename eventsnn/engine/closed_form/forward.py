@@ -169,10 +169,10 @@ def _go_together(layer: Layer, window: _Window, neurons: Neurons, see: bool) -> 
     """
 
     def step(carry, here):
-        y, found = carry
+        (v, i), found = carry
         number, through, w, span = here
         live = ~neurons.done & (found == layer.window)
-        y = jump(*y, jnp.where(live, w, 0))
+        y = jump(v, i, jnp.where(live, w, 0))
         y_end, stops = _pass_stretch(layer.flow, through, span, live, *y)
         return (y_end, jnp.where(stops, number, found)), y if see else None
 
@@ -248,12 +248,12 @@ def _serve(layer: Layer, window: _Window, turn: Turn, run: Run, stretch: _Intege
     leaving = real & ~again & ~done
 
     def step(carry):
-        number, y, found, seen = carry
+        number, (v, i), found, seen = carry
         live = leaving & (here < number) & (found == layer.window)
         w, through, span = jax.tree.map(
             lambda rows: turn.look(rows, number), (window.arriving, window.through, window.spans)
         )
-        y = jump(*y, jnp.where(live, w, 0))
+        y = jump(v, i, jnp.where(live, w, 0))
         if seen is not None:
             seen = jax.tree.map(lambda rows, y: turn.write(rows, y, number, live), seen, y)
         y, stops = _pass_stretch(flow, through, span, live, *y)

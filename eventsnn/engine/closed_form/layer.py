@@ -180,9 +180,8 @@ def _forward(task: LayerTask, inputs: LayerInputs, perturbed: LayerInputs | None
         lookups = settle_lookups(layer, lookups, run)
         states = jnp.stack([y for y in answer(layer.flow, lookups) if y is not None], axis=-1)
     neurons, marks = run.neurons, run.marks
-    swept = perturbed is not None and marks is not None
     held = Sortable(run.spikes)
-    if swept:
+    if perturbed is not None and marks is not None:
         asked_of = None if lookups is None else lookups.last
         held = Sortable(run.spikes, (marks.current, marks.stretch), (neurons.last, asked_of), marks.before)
     held = sort(held)
@@ -197,7 +196,7 @@ def _forward(task: LayerTask, inputs: LayerInputs, perturbed: LayerInputs | None
         stopped=neurons.stopped,
         states=states,
     )
-    if not swept:
+    if perturbed is None:
         return out, None
     (current, stretch), (last, asked_of) = held.columns, held.slots
     if lookups is not None:

@@ -106,7 +106,7 @@ class FromQueries(eqx.Module):
     by_start: tuple[Float[Array, "batch neurons times"], MaybeArray]
     stretch: Int[Array, "batch times"]
 
-    def of_window(self, window: Int[Array, ""], length: int, shape: tuple[int, int]) -> tuple[Array, MaybeArray]:
+    def of_window(self, window: Int[Array, ""], length: int, shape: tuple[int, ...]) -> tuple[Array, MaybeArray]:
         """`by_start` of a window of `length` stretches, summed over queries: `(stretches, batch, neurons)`."""
         row = self.stretch - window * length
         row = jnp.where((row >= 0) & (row < length), row, length)[:, None, :]
