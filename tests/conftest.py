@@ -9,6 +9,9 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+# What is split over devices needs more than one; everything else runs on the first.
+jax.config.update("jax_num_cpu_devices", 2)
+
 # Nearly all of the time of the tests is compilation, and many tests compile the same program.
 jax.config.update("jax_compilation_cache_dir", os.path.join(tempfile.gettempdir(), f"eventsnn-tests-{os.getuid()}"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

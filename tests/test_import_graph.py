@@ -23,6 +23,7 @@ ARROWS = {
     "connections": {"neuron_models.parameter"},
     "engine": NEURON_CONTRACT,
     "arguments": {"connections", "engine", "neuron_models"},
+    "devices": {"engine"},
     "evnn": {"arguments", "connections", "engine", "neuron_models"},
     "training": MODEL_SIDE,
     "plot": MODEL_SIDE,
@@ -30,7 +31,7 @@ ARROWS = {
     "run_folder": MODEL_SIDE | {"training", "io"},
     "cli": MODEL_SIDE | {"training", "plot", "io", "run_folder"},
     # The list of public names. Plotting stays outside, because it needs matplotlib.
-    "": MODEL_SIDE | {"training", "io"},
+    "": MODEL_SIDE | {"training", "io", "devices"},
 }
 
 # Rooms that nothing depends on, but for these.

@@ -14,6 +14,10 @@ from .lanes import FINE, NOT_FINITE, RESET_HIGH, STEP_SMALL, TOO_LONG
 from .results import RESULTS
 
 
+# The axis over which a batch is split over devices.
+DEVICES = "eventsnn_devices"
+
+
 class SimulationError(RuntimeError):
     """A run that could not be completed. The message says which neuron, when, and what to change."""
 
@@ -98,17 +102,34 @@ def settle(out: PyTree, report: Report) -> PyTree:
         return out
     report = jax.tree.map(jax.lax.stop_gradient, report)
     leaves, structure = jax.tree.flatten(report)
+    split = _is_split()
 
     def tell(*leaves):
-        _raise(jax.tree.unflatten(structure, [np.asarray(leaf) for leaf in leaves]))
+        leaves = [np.asarray(leaf) for leaf in leaves]
+        for part in zip(*leaves, strict=True) if split else [leaves]:
+            _raise(jax.tree.unflatten(structure, part))
         return np.zeros((), np.int32)
 
     def call(leaves):
+        if split:
+            leaves = jax.lax.all_gather(leaves, DEVICES)
         return jax.pure_callback(tell, jax.ShapeDtypeStruct((), jnp.int32), *leaves, vmap_method="sequential")
 
-    code = jax.lax.cond(eqxi.unvmap_any(failed), call, lambda leaves: jnp.int32(0), leaves)
+    failed = eqxi.unvmap_any(failed)
+    if split:
+        # All devices stop together, with the same error: one that went on would wait for the others forever.
+        failed = jax.lax.pmax(failed.astype(jnp.int32), DEVICES) > 0
+    code = jax.lax.cond(failed, call, lambda leaves: jnp.int32(0), leaves)
     # The result depends on the code, so that the check cannot be optimised away.
     return jax.tree.map(lambda leaf: jnp.where(code == 0, leaf, jnp.zeros_like(leaf)), out)
+
+
+def _is_split() -> bool:
+    try:
+        jax.lax.axis_size(DEVICES)
+    except NameError:
+        return False
+    return True
 
 
 def _raise(report: Report) -> None:

@@ -60,40 +60,62 @@ def locate(
     limit = dt
     if i is not None:
         limit = jnp.minimum(dt, _time_of_fall(flow, i))
-    rate = flow.leak if flow.decay is None else jnp.maximum(flow.leak, flow.decay)
+
+    def polish(v, i, s):
+        """One more step, and whether there is nothing left to do behind it."""
+        f, size, slope, bend = _above(flow, v, i, s)
+        # To where the parabola that V follows here is at the threshold, and what its third derivative moves that by.
+        steepness = jnp.sqrt(jnp.maximum(slope * slope - 2 * f * bend, 0))
+        step = -2 * f / (slope + steepness)
+        left = jnp.abs(step**3 * _third(flow, i, slope, bend)) / (6 * steepness)
+        return f, s + step, left <= resolution, jnp.abs(f) <= 2 * jnp.finfo(v.dtype).eps * size
 
     def begin(v, i, limit):
-        height, size, _, _ = _above(flow, v, i, limit)
+        height, _, slope_at_limit, _ = _above(flow, v, i, limit)
         slope, _ = _slopes(flow, v, i)
-        # The parabola through the start, with its slope there, and the limit.
-        below = flow.thresh - v
-        bend = (height + below - slope * limit) / limit
-        root = jnp.sqrt(jnp.maximum(slope * slope + 4 * bend * below / limit, 0))
-        guess = 2 * below / (slope + root)
-        guess = jnp.where((guess > 0) & (guess < limit), guess, 0.5 * limit)
-        return height, guess, 2 * jnp.finfo(v.dtype).eps * size
+        s = limit * _root_of_cubic(flow.thresh - v, height, slope * limit, slope_at_limit * limit)
+        _, s, _, _ = polish(v, i, s)
+        _, s, close, _ = polish(v, i, s)
+        # All in one number, so that XLA makes one kernel of it: negative where it is not good enough.
+        inside = (s > 0) & (s < limit)
+        s = jnp.where(close & inside, s, -jnp.where(inside, s, 0.5 * limit))
+        return jnp.where(height >= 0, s, jnp.inf)
 
-    height, guess, noise = materialised(any_active, begin, v, i, limit)
-    crosses = active & (height >= 0)
+    s = materialised(any_active, begin, v, i, limit)
+    crosses = active & (s < jnp.inf)
 
     def running(carry):
         return jnp.any(carry[0]) & (carry[-1] < _MAX_ROUNDS)
 
     def refine(carry):
         searching, low, high, s, rounds = carry
-        f, _, slope, bend = materialised(rounds >= 0, lambda v, i, s: _above(flow, v, i, s), v, i, s)
+        f, new, close, vanishes = materialised(rounds >= 0, polish, v, i, s)
         low, high = jnp.where(f < 0, s, low), jnp.where(f < 0, high, s)
-        curved = f * bend / (2 * slope * slope)
-        step = -f / (slope * (1 - curved))
-        inside = (s + step > low) & (s + step < high)
-        # What is left after a step of Halley's is of third order.
-        left = jnp.abs(step) * (curved * curved + (rate * step) ** 2)
-        found = (inside & (left <= resolution)) | (jnp.abs(f) <= noise) | (high - low <= resolution)
-        new = jnp.where(inside, s + step, jnp.where(found, s, 0.5 * (low + high)))
+        inside = (new > low) & (new < high)
+        found = (inside & close) | vanishes | (high - low <= resolution)
+        new = jnp.where(inside, new, jnp.where(found, s, 0.5 * (low + high)))
         return searching & ~found, low, high, jnp.where(searching, new, s), rounds + 1
 
-    start = (crosses, jnp.zeros_like(limit), limit, guess, jnp.int32(0))
+    start = (crosses & (s < 0), jnp.zeros_like(limit), limit, jnp.abs(s), jnp.int32(0))
     return crosses, jax.lax.while_loop(running, refine, start)[3]
+
+
+def _root_of_cubic(below: _Reals, height: _Reals, slope0: _Reals, slope1: _Reals) -> _Reals:
+    """About where the cubic that goes from `-below` at 0 to `height` at 1, with those slopes, is 0."""
+    # The parabola with the slope at 0 is 0 near there.
+    rise = height + below
+    bend = rise - slope0
+    x = 2 * below / (slope0 + jnp.sqrt(jnp.maximum(slope0 * slope0 + 4 * bend * below, 0)))
+    x = jnp.where((x > 0) & (x < 1), x, 0.5)
+    # The cubic is that parabola and twist x² (x - 1).
+    twist = slope0 + slope1 - 2 * rise
+    for _ in range(2):
+        f = -below + x * (slope0 + x * (bend + twist * (x - 1)))
+        first = slope0 + x * (2 * bend + twist * (3 * x - 2))
+        second = 2 * bend + twist * (6 * x - 2)
+        x_new = x - 2 * f / (first + jnp.sqrt(jnp.maximum(first * first - 2 * f * second, 0)))
+        x = jnp.where((x_new > 0) & (x_new < 1), x_new, x)
+    return x
 
 
 def _time_of_fall(flow: LinearFlow, i: _Reals) -> _Reals:
@@ -126,6 +148,12 @@ def _above(flow: LinearFlow, v: _Reals, i: MaybeArray, s: _Reals) -> tuple[_Real
     if i is not None:
         size = size + jnp.abs(through.feed * i)
     return v1 - flow.thresh, size, *_slopes(flow, v1, i1)
+
+
+def _third(flow: LinearFlow, i: MaybeArray, first: _Reals, second: _Reals) -> _Reals:
+    """The third derivative of V, from the first two."""
+    third = -flow.leak * second
+    return third if i is None else third - flow.decay * (second + flow.leak * first)
 
 
 def _over(numerator: _Reals, rate: _Reals, at_zero: _Reals) -> _Reals:

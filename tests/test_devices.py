@@ -1,0 +1,73 @@
+"""A batch that is split over devices gives what it gives in one piece, errors included."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from eventsnn import LIF, QIF, FFEvNN, over_devices
+
+IN_SPIKES = jax.random.uniform(jax.random.PRNGKey(1), (8, 5, 2), jnp.float64) * 20
+LABELS = jnp.arange(8) % 3
+
+
+def network(model=LIF, **options):
+    weights = {LIF: {"wlim": 4.0, "wmean": 2.0}, QIF: {"wlim": 40.0, "wmean": 20.0}}[model]
+    return FFEvNN(
+        [12, 3], 5, model, 30.0, jax.random.PRNGKey(0), dtype=jnp.float64, max_event_steps=200, **weights, **options
+    )
+
+
+def loss(net, in_spikes, labels):
+    times = jax.vmap(net.ttfs)(in_spikes)
+    times = jnp.where(jnp.isfinite(times), times, 30.0)
+    return jnp.mean(jax.nn.logsumexp(-times, axis=1) + times[jnp.arange(len(labels)), labels])
+
+
+def first_spikes(net, in_spikes):
+    return jax.vmap(net.ttfs)(in_spikes)
+
+
+def test_there_is_more_than_one_device():
+    assert len(jax.devices()) == 2
+
+
+@pytest.mark.parametrize("model", [LIF, QIF])
+def test_loss_and_gradient(model):
+    net = network(model)
+    whole, split = eqx.filter_value_and_grad(loss), over_devices(eqx.filter_value_and_grad(loss))
+    expected = eqx.filter_jit(whole)(net, IN_SPIKES, LABELS)
+    found = eqx.filter_jit(split)(net, IN_SPIKES, LABELS)
+    assert len(found[0].devices()) == 2
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for mine, one in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(mine, one, rtol=1e-10, atol=1e-12)
+
+
+def test_results_per_sample_keep_their_order():
+    net = network()
+    split = eqx.filter_jit(over_devices(first_spikes, mean=False))
+    expected = eqx.filter_jit(first_spikes)(net, IN_SPIKES)
+    assert np.isfinite(expected).any()
+    np.testing.assert_allclose(split(net, IN_SPIKES), expected, rtol=1e-12)
+    # Seven samples can only be split into seven parts, so one device takes them all.
+    odd = split(net, np.asarray(IN_SPIKES[:7]))
+    assert len(odd.devices()) == 1
+    np.testing.assert_allclose(odd, expected[:7], rtol=1e-12)
+
+
+@pytest.mark.parametrize("sample", [1, 6])
+def test_an_error_stops_all_devices_and_says_what_it_says_on_one(sample):
+    bad = IN_SPIKES.at[sample, 2, 0].set(-1.0)
+    split = eqx.filter_jit(over_devices(eqx.filter_value_and_grad(loss)))
+    with pytest.raises(jax.errors.JaxRuntimeError, match=r"in_spikes\[2, 0\] is -1: expected a time of 0 ms or later"):
+        jax.block_until_ready(split(network(), bad, LABELS))
+
+
+def test_a_batch_without_a_common_axis_is_refused():
+    split = over_devices(loss)
+    with pytest.raises(ValueError, match=r"shapes \(8, 5, 2\), \(7,\), expected the same first axis"):
+        split(network(), IN_SPIKES, LABELS[:7])
+    with pytest.raises(ValueError, match="none, expected the same first axis"):
+        over_devices(lambda net: 0.0)(network())
