@@ -1,6 +1,7 @@
 """Draws the pictures of the documentation: `python docs/make_pictures.py` writes docs/pictures/*.png."""
 
 import csv
+import json
 from pathlib import Path
 
 import equinox as eqx
@@ -192,11 +193,45 @@ def draw_learning_curves(rows: list[dict[str, str]]) -> None:
     plt.close(figure)
 
 
+def draw_performance(result: dict) -> None:
+    """How much longer other programs take, and how time grows with the work. `result` is what bench.py writes."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 4.6), width_ratios=[1, 1.05])
+    bars = []
+    for part, work in (("lif", "LIF"), ("qif", "QIF"), ("snntorch", "LIF"), ("jaxsnn", "LIF")):
+        for row in result["rows"][part]:
+            if not row["program"].startswith("eventsnn"):
+                bars.append((f"{row['program'].split(', 100')[0]}, {work}", row["ratio"]))
+    bars.sort(key=lambda bar: bar[1])
+    names, ratios = zip(*bars, strict=True)
+    left.barh(names, ratios, color=BLUE, height=0.6)
+    for place, ratio in enumerate(ratios):
+        left.text(ratio * 1.12, place, f"{ratio:.3g}", va="center", color=INK)
+    left.axvline(1, color=ORANGE, lw=1.5)
+    left.set(xscale="log", xlim=(0.8, 1500), xlabel="time of a training step, as a multiple of eventsnn's")
+    left.tick_params(axis="y", length=0)
+    left.set_title("Next to other programs")
+
+    for (name, rows), colour in zip(result["scaling"].items(), (BLUE, ORANGE, GREEN, PURPLE), strict=True):
+        sizes = np.array([row[name] for row in rows], float)
+        steps = np.array([row["step"] for row in rows]) * 1e3
+        right.plot(sizes / sizes[0], steps, "o-", color=colour, ms=5, label=f"{name}, from {sizes[0]:g}")
+    right.set(xscale="log", yscale="log", xlabel="how many times as many", ylabel="training step [ms]")
+    right.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
+    right.set_yticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
+    right.minorticks_off()
+    right.legend(frameon=False)
+    right.set_title("5-120-3 LIF, batch 256, one number changed")
+    figure.tight_layout(w_pad=3)
+    figure.savefig(PICTURES / "performance.png")
+    plt.close(figure)
+
+
 if __name__ == "__main__":
     PICTURES.mkdir(exist_ok=True)
     with plt.rc_context(STYLE):
         here = Path(__file__).parent
         with (here / "learning_curves.csv").open() as file:
             draw_learning_curves(list(csv.DictReader(file)))
+        draw_performance(json.loads((here / "performance.json").read_text()))
         draw_readme()
         draw_neurons()

@@ -1,6 +1,6 @@
 """What went wrong in a run, in words."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import equinox.internal as eqxi
@@ -12,7 +12,6 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .lanes import FINE, NOT_FINITE, RESET_HIGH, STEP_SMALL, TOO_LONG
 from .results import RESULTS
-
 
 # The axis over which a batch is split over devices.
 DEVICES = "eventsnn_devices"
@@ -89,6 +88,35 @@ _RESULT_OF = {
 }
 
 
+class _LayerSummary(NamedTuple):
+    """What is told of a layer: in numbers, so that telling takes no memory.
+
+    - `count`: how many spikes it emitted.
+    - `failed`: how many neurons failed; `neuron` the first to do so, with its `status` and when it `stopped`.
+    - `busiest`: the neuron that emitted most spikes, and `most` how many.
+    """
+
+    count: Int[Array, ""]
+    failed: Int[Array, ""]
+    neuron: Int[Array, ""]
+    status: Int[Array, ""]
+    stopped: Float[Array, ""]
+    busiest: Int[Array, ""]
+    most: Int[Array, ""]
+
+
+class _Summary(NamedTuple):
+    """What is told of a report.
+
+    - `bad`: for every check the first number that is not acceptable, counted through its array, and -1 for none.
+    - `values`: what that number is.
+    """
+
+    bad: tuple[Int[Array, ""], ...]
+    values: tuple[Float[Array, ""], ...]
+    layers: tuple[_LayerSummary, ...]
+
+
 def settle(out: PyTree, report: Report) -> PyTree:
     """`out`, or an error if the run failed.
 
@@ -98,28 +126,30 @@ def settle(out: PyTree, report: Report) -> PyTree:
     failed = report.failed()
     if not isinstance(failed, Tracer):
         if failed:
-            _raise(jax.tree.map(np.asarray, report))
+            _raise(report, jax.tree.map(np.asarray, _summarise(report)))
         return out
     report = jax.tree.map(jax.lax.stop_gradient, report)
-    leaves, structure = jax.tree.flatten(report)
+    shapes = eqx.filter_eval_shape(lambda report: report, report)
     split = _is_split()
 
-    def tell(*leaves):
-        leaves = [np.asarray(leaf) for leaf in leaves]
-        for part in zip(*leaves, strict=True) if split else [leaves]:
-            _raise(jax.tree.unflatten(structure, part))
+    def tell(summary):
+        # Large arrays would make the callback wait for the thread that it runs in.
+        summary = jax.tree.map(np.asarray, summary)
+        for part in range(summary.layers[0].count.size) if split else [...]:
+            _raise(shapes, jax.tree.map(lambda leaf, part=part: leaf[part], summary))
         return np.zeros((), np.int32)
 
-    def call(leaves):
+    def call(report):
+        summary = _summarise(report)
         if split:
-            leaves = jax.lax.all_gather(leaves, DEVICES)
-        return jax.pure_callback(tell, jax.ShapeDtypeStruct((), jnp.int32), *leaves, vmap_method="sequential")
+            summary = jax.lax.all_gather(summary, DEVICES)
+        return jax.pure_callback(tell, jax.ShapeDtypeStruct((), jnp.int32), summary, vmap_method="sequential")
 
     failed = eqxi.unvmap_any(failed)
     if split:
         # All devices stop together, with the same error: one that went on would wait for the others forever.
         failed = jax.lax.pmax(failed.astype(jnp.int32), DEVICES) > 0
-    code = jax.lax.cond(failed, call, lambda leaves: jnp.int32(0), leaves)
+    code = jax.lax.cond(failed, call, lambda report: jnp.int32(0), report)
     # The result depends on the code, so that the check cannot be optimised away.
     return jax.tree.map(lambda leaf: jnp.where(code == 0, leaf, jnp.zeros_like(leaf)), out)
 
@@ -132,38 +162,69 @@ def _is_split() -> bool:
     return True
 
 
-def _raise(report: Report) -> None:
-    for check in report.checks:
-        if check.bad.any():
-            raise ValueError(_describe_check(check))
-    for number, layer in enumerate(report.layers):
-        problem = _describe_layer(number, layer)
+def _summarise(report: Report) -> _Summary:
+    numbers = [_first_bad(check) for check in report.checks]
+    return _Summary(
+        tuple(bad for bad, _ in numbers),
+        tuple(value for _, value in numbers),
+        tuple(map(_summarise_layer, report.layers)),
+    )
+
+
+def _first_bad(check: Check) -> tuple[Int[Array, ""], Float[Array, ""]]:
+    if not check.bad.size:
+        return jnp.int32(-1), jnp.zeros((), check.values.dtype)
+    bad, values = jnp.broadcast_to(check.bad, check.values.shape).reshape(-1), check.values.reshape(-1)
+    first = jnp.argmax(bad).astype(jnp.int32)
+    return jnp.where(bad[first], first, -1), values[first]
+
+
+def _summarise_layer(layer: LayerReport) -> _LayerSummary:
+    bad = layer.status != FINE
+    # The neuron that failed first says most about the cause.
+    neuron = jnp.argmin(jnp.where(bad, layer.stopped, jnp.inf)).astype(jnp.int32)
+    busiest = jnp.argmax(layer.spikes).astype(jnp.int32)
+    return _LayerSummary(
+        layer.count,
+        jnp.sum(bad, dtype=jnp.int32),
+        neuron,
+        layer.status[neuron],
+        layer.stopped[neuron],
+        busiest,
+        layer.spikes[busiest],
+    )
+
+
+def _raise(report: Report, summary: _Summary) -> None:
+    """Raise what the summary tells. Of the report, only names and shapes are looked at."""
+    for check, bad, value in zip(report.checks, summary.bad, summary.values, strict=True):
+        if bad >= 0:
+            raise ValueError(_describe_check(check, bad, value))
+    for number, (layer, told) in enumerate(zip(report.layers, summary.layers, strict=True)):
+        problem = _describe_layer(number, layer, told)
         if problem:
             raise SimulationError(problem)
 
 
-def _describe_check(check: Check) -> str:
-    where = tuple(int(i) for i in np.argwhere(check.bad)[0])
+def _describe_check(check: Check, bad, value) -> str:
+    where = [int(i) for i in np.unravel_index(bad, check.values.shape)]
     position = f"[{', '.join(map(str, where))}]" if where else ""
-    return f"{check.name}{position} is {check.values[where]:.6g}: {check.expected}"
+    return f"{check.name}{position} is {value:.6g}: {check.expected}"
 
 
-def _describe_layer(number: int, layer: LayerReport) -> str | None:
-    bad = np.flatnonzero(layer.status != FINE)
-    if bad.size:
-        # The neuron that failed first says most about the cause.
-        neuron = bad[np.argmin(layer.stopped[bad])]
-        what = _DESCRIPTION[int(layer.status[neuron])]
-        others = f" ({bad.size - 1} more neurons failed)" if bad.size > 1 else ""
-        return f"layer {number}, neuron {neuron}, t = {layer.stopped[neuron]:.6g} ms: {what}{others}"
-    if layer.count > layer.capacity:
+def _describe_layer(number: int, layer: LayerReport, told: _LayerSummary) -> str | None:
+    if told.failed:
+        what = _DESCRIPTION[int(told.status)]
+        others = f" ({told.failed - 1} more neurons failed)" if told.failed > 1 else ""
+        return f"layer {number}, neuron {told.neuron}, t = {told.stopped:.6g} ms: {what}{others}"
+    if told.count > layer.capacity:
         return (
             f"layer {number} emitted more than max_event_steps = {layer.capacity} spikes: "
             "raise max_event_steps, or look for runaway activity"
         )
-    if layer.per_neuron is not None and (layer.spikes > layer.per_neuron).any():
+    if layer.per_neuron is not None and told.most > layer.per_neuron:
         return (
-            f"layer {number}, neuron {np.argmax(layer.spikes)} emitted more than max_spikes = {layer.per_neuron} "
+            f"layer {number}, neuron {told.busiest} emitted more than max_spikes = {layer.per_neuron} "
             "spikes: raise max_spikes, or lower final_time"
         )
     return None

@@ -5,7 +5,8 @@
 
 A step is the loss, its gradient and an Adam update; times are medians after a warm-up, every program in a process of
 its own. A peer that is not given is left out. Quote the ratios, not the times: they depend on the machine and its
-load.
+load. Eventsnn uses all cores by `over_devices`. Eventax cannot be split like this, and the peers share their work out
+among cores by themselves.
 """
 
 import argparse
@@ -35,14 +36,20 @@ SCALING = {
 }
 
 
-def run_worker(options: argparse.Namespace, python: str, program: str, work: Work, **extra: Any) -> dict[str, Any]:
-    """Start a worker with an interpreter of the program's environment, and read its result."""
+def run_worker(
+    options: argparse.Namespace, python: str, program: str, work: Work, keep_memory: bool = False, **extra: Any
+) -> dict[str, Any]:
+    """Start a worker with an interpreter of the program's environment, and read its result.
+
+    `keep_memory` tells the C library of Linux not to give memory back to the system after every step.
+    """
     job = {
         "program": program,
         "work": dataclasses.asdict(work),
         "t_end": work.t_end,
         "repeats": options.repeats,
         "samples": 0,
+        "devices": options.devices,
         "record_events": options.record_events,
         "eventax_stepsize": options.eventax_stepsize,
     }
@@ -53,6 +60,10 @@ def run_worker(options: argparse.Namespace, python: str, program: str, work: Wor
         np.savez(folder / "work.npz", **work.make())
         files = [str(folder / file) for file in ("job.json", "work.npz", "result.npz")]
         environment = {**os.environ, "PYTHONPATH": str(ROOT) if program in ("eventsnn", "reference") else ""}
+        if keep_memory:
+            environment["GLIBC_TUNABLES"] = (
+                "glibc.malloc.trim_threshold=4000000000:glibc.malloc.mmap_threshold=1000000000"
+            )
         subprocess.run([python, str(FOLDER / script), *files], check=True, stdin=subprocess.DEVNULL, env=environment)
         with np.load(folder / "result.npz") as data:
             return dict(data)
@@ -80,6 +91,10 @@ def spike_errors(run: dict[str, Any], reference: dict[str, Any], hidden: int) ->
 def against_eventax(options: argparse.Namespace, work: Work) -> list[dict[str, Any]]:
     """A step of both on the same work, and how far their spikes are from a run in float64 with rtol = 1e-10."""
     runs = {"eventsnn": run_worker(options, sys.executable, "eventsnn", work, samples=options.samples)}
+    if options.devices > 1:
+        runs["eventsnn, one device"] = run_worker(
+            options, sys.executable, "eventsnn", work, samples=options.samples, devices=1
+        )
     if options.eventax:
         runs["Eventax 0.1.0"] = run_worker(options, options.eventax, "eventax", work, samples=options.samples)
     reference = run_worker(options, sys.executable, "reference", work, samples=options.samples)
@@ -139,7 +154,7 @@ def against_itself(options: argparse.Namespace) -> list[dict[str, Any]]:
     runs: list[list[dict[str, Any]]] = [[] for _ in works]
     for _ in range(2):
         for run, work in zip(runs, works, strict=True):
-            run.append(run_worker(options, sys.executable, "eventsnn", work))
+            run.append(run_worker(options, sys.executable, "eventsnn", work, keep_memory=True))
     merged = [{**first, "seconds": np.concatenate([r["seconds"] for r in (first, *rest)])} for first, *rest in runs]
     base = step_time(merged[0]) / LIF.batch
     rows = []
@@ -167,7 +182,7 @@ def scaling(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     for name, works in SCALING.items():
         found[name] = []
         for number, work in works:
-            run = run_worker(options, sys.executable, "eventsnn", work)
+            run = run_worker(options, sys.executable, "eventsnn", work, keep_memory=True)
             found[name].append({name: number} | row(work.describe(), "eventsnn", run, work.batch, 1.0))
             print_rows(found[name][-1:])
     return found
@@ -205,6 +220,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for peer in ("eventax", "jaxsnn", "snntorch"):
         parser.add_argument(f"--{peer}", metavar="PYTHON", help=f"interpreter of an environment with {peer}")
+    parser.add_argument("--devices", type=int, default=os.cpu_count(), help="over how many cores eventsnn is split")
     parser.add_argument("--only", nargs="+", choices=[*PARTS, "scaling"], help="leave the rest out")
     parser.add_argument("--repeats", type=int, default=7, help="steps that are timed, after a warm-up")
     parser.add_argument("--samples", type=int, default=16, help="samples whose spike times are compared")

@@ -69,8 +69,11 @@ def build_eventax(job, arrays, max_event_steps=None):
     return net, eqx.is_inexact_array
 
 
-def time_steps(net, wanted, arrays, t_end, repeats):
-    """Compile time, and the times of single steps and of the spike times alone, after a warm-up."""
+def time_steps(net, wanted, arrays, t_end, repeats, spread=lambda function, **_: function):
+    """Compile time, and the times of single steps and of the spike times alone, after a warm-up.
+
+    `spread` splits a batch over devices.
+    """
     weights, rest = eqx.partition(net, wanted)
     in_spikes, labels = jnp.asarray(arrays["in_spikes"], jnp.float32), jnp.asarray(arrays["labels"])
     optimizer = optax.adam(0.01)
@@ -83,12 +86,14 @@ def time_steps(net, wanted, arrays, t_end, repeats):
         return jnp.mean(jax.vmap(one)(in_spikes, labels))
 
     def step(weights, state, in_spikes, labels):
-        loss, gradient = jax.value_and_grad(loss_of)(weights, in_spikes, labels)
+        loss, gradient = spread(jax.value_and_grad(loss_of))(weights, in_spikes, labels)
         updates, state = optimizer.update(gradient, state)
         return optax.apply_updates(weights, updates), state, loss
 
-    def forward(weights, in_spikes):
+    def first_spikes(weights, in_spikes):
         return jax.vmap(eqx.combine(weights, rest).ttfs)(in_spikes)
+
+    forward = spread(first_spikes, mean=False)
 
     state = optimizer.init(weights)
     start = time.perf_counter()
@@ -118,6 +123,7 @@ def repeated(call, repeats):
 
 
 def hidden_spikes_eventsnn(net, in_spikes):
+    in_spikes = jnp.asarray(in_spikes, net.dtype)
     record = jax.jit(jax.vmap(net.record))(in_spikes)
     return np.asarray(record.times[0]), np.asarray(record.neurons[0])
 
@@ -135,15 +141,18 @@ def hidden_spikes_eventax(net, in_spikes, hidden):
 def main(job_path, work_path, result_path):
     """Do the job and write what came out."""
     job, arrays = json.loads(open(job_path).read()), dict(np.load(work_path))
-    some = jnp.asarray(arrays["in_spikes"][: job["samples"]])
+    some = arrays["in_spikes"][: job["samples"]]
     out = {}
     if job["program"] == "reference":
         jax.config.update("jax_enable_x64", True)
         net, _ = build_eventsnn(job, arrays, jnp.float64, engine="numerical", rtol=1e-10, atol=1e-12, max_steps=100_000)
-        out["times"], out["neurons"] = hidden_spikes_eventsnn(net, jnp.asarray(some, jnp.float64))
+        out["times"], out["neurons"] = hidden_spikes_eventsnn(net, some)
     elif job["program"] == "eventsnn":
+        from eventsnn import over_devices
+
+        jax.config.update("jax_num_cpu_devices", job["devices"])
         net, wanted = build_eventsnn(job, arrays)
-        out = time_steps(net, wanted, arrays, job["t_end"], job["repeats"])
+        out = time_steps(net, wanted, arrays, job["t_end"], job["repeats"], over_devices)
         if job["samples"]:
             out["times"], out["neurons"] = hidden_spikes_eventsnn(net, some)
     else:
@@ -151,7 +160,7 @@ def main(job_path, work_path, result_path):
         out = time_steps(net, wanted, arrays, job["t_end"], job["repeats"])
         if job["samples"]:
             net, _ = build_eventax(job, arrays, job["record_events"])
-            out["times"], out["neurons"] = hidden_spikes_eventax(net, some, job["work"]["layers"][0])
+            out["times"], out["neurons"] = hidden_spikes_eventax(net, jnp.asarray(some), job["work"]["layers"][0])
     device = jax.devices()[0]
     out["device"] = f"{device.platform} {device.device_kind}"
     np.savez(result_path, **out)
