@@ -65,6 +65,15 @@ def test_an_error_stops_all_devices_and_says_what_it_says_on_one(sample):
         jax.block_until_ready(split(network(), bad, LABELS))
 
 
+def test_an_error_of_a_large_network_stops_as_well():
+    # What is told of it may not be so large that the callbacks of all devices wait for a free thread.
+    net = FFEvNN([300, 3], 300, LIF, 30.0, jax.random.PRNGKey(0), wmean=5.0, wlim=1.0, max_event_steps=10)
+    in_spikes = jnp.ones((2, 300, 1), jnp.float32)
+    split = eqx.filter_jit(over_devices(first_spikes, mean=False))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="layer 0 emitted more than max_event_steps = 10 spikes"):
+        jax.block_until_ready(split(net, in_spikes))
+
+
 def test_a_batch_without_a_common_axis_is_refused():
     split = over_devices(loss)
     with pytest.raises(ValueError, match=r"shapes \(8, 5, 2\), \(7,\), expected the same first axis"):
