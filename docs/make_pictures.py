@@ -211,7 +211,7 @@ def draw_performance(result: dict) -> None:
     left.tick_params(axis="y", length=0)
     left.set_title("Next to other programs")
 
-    for (name, rows), colour in zip(result["scaling"].items(), (BLUE, ORANGE, GREEN, PURPLE), strict=True):
+    for (name, rows), colour in zip(result["scaling"].items(), (BLUE, ORANGE, GREEN, PURPLE), strict=False):
         sizes = np.array([row[name] for row in rows], float)
         steps = np.array([row["step"] for row in rows]) * 1e3
         right.plot(sizes / sizes[0], steps, "o-", color=colour, ms=5, label=f"{name}, from {sizes[0]:g}")

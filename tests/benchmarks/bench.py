@@ -32,7 +32,7 @@ SCALING = {
     "hidden neurons": [(n, Work(layers=(n, 3), max_event_steps=8 * n + 100)) for n in (30, 60, 120, 240, 480)],
     "inputs": [(n, Work(inputs=n)) for n in (6, 12, 24, 48, 96)],
     "batch": [(n, Work(batch=n)) for n in (32, 64, 128, 256, 512, 1024)],
-    "layers": [(n + 1, Work(layers=(120,) * n + (3,), max_event_steps=4000)) for n in (1, 2, 3, 4)],
+    "layers": [(n + 1, Work(layers=(120,) * n + (3,))) for n in (1, 2, 3, 4)],
 }
 
 

@@ -49,7 +49,8 @@ class Work:
                 mean, deviation = (0.078, 0.135) if number == 0 else (0.2, 0.37)
                 weights = rng.normal(mean, deviation, (pre, post))
             else:
-                usual = 5 if number == 0 else 120
+                # A neuron of the last layer hears all spikes of 120 neurons, one before as much as of five inputs.
+                usual = 120 if number == len(self.layers) - 1 else 5
                 weights = rng.uniform(0, {"LIF": 4.0, "QIF": 40.0}[self.neuron], (pre, post)) * usual / pre
             bias = np.zeros(post) if self.neuron == "LIF" else rng.uniform(-0.5, 0.5, post)
             arrays[f"weights{number}"], arrays[f"bias{number}"] = weights.astype(np.float32), bias.astype(np.float32)
