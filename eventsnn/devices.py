@@ -70,8 +70,8 @@ def _is_array(leaf: Any) -> bool:
 
 def _batch_size(batch: tuple[Any, ...]) -> int:
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(batch) if _is_array(leaf)]
-    sizes = {shape[0] if shape else None for shape in shapes}
-    if len(sizes) != 1 or None in sizes:
+    sizes = {shape[0] for shape in shapes if shape}
+    if len(sizes) != 1 or () in shapes:
         raise ValueError(
             f"the batch has arrays of shapes {', '.join(map(str, shapes)) or 'none'}, expected the same first axis for "
             "all: pass what is not a batch first, and count it in shared"
