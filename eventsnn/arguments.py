@@ -12,13 +12,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
+from .connections import CONNECTION_TRAINABLE
 from .neuron_models import NeuronModel
 
 # The errors of steps add up over a run, and grow while a neuron approaches its threshold slowly. Each
 # step is therefore held to this fraction of the tolerance that was asked for.
 _PER_STEP = 0.03
 
-WEIGHT_NAMES = ("init_weights", "wlim", "wmean", "fan_in_mode")
+CONNECTION_NAMES = (
+    "init_weights",
+    "wlim",
+    "wmean",
+    "fan_in_mode",
+    "init_delays",
+    "dlim",
+    "init_axonal_delays",
+    "axonal_dlim",
+)
 
 
 def as_floats(name: str, value: ArrayLike, dtype) -> Array:
@@ -132,9 +142,18 @@ def _has_entries(name: str, value: Any) -> bool:
     return name != "y0" or any(np.ndim(entry) > 0 for entry in value)
 
 
+def split_trainable(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which names are those of connections, and which of neurons."""
+    names = (names,) if isinstance(names, str) else tuple(names)
+    return (
+        tuple(name for name in names if name in CONNECTION_TRAINABLE),
+        tuple(name for name in names if name not in CONNECTION_TRAINABLE),
+    )
+
+
 def check_names(hyperparameters: dict[str, Any], models: list[type[NeuronModel]], network: Iterable[str]) -> None:
     """A `TypeError` for a keyword that neither the connections nor any of the models know."""
-    known = set(WEIGHT_NAMES)
+    known = {*CONNECTION_NAMES, "trainable"}
     for model in models:
         known |= set(inspect.signature(model).parameters) - {"n_neurons", "dtype", "key"}
     for name in hyperparameters:

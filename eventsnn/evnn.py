@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from .arguments import (
-    WEIGHT_NAMES,
+    CONNECTION_NAMES,
     as_floats,
     check_names,
     checked_controller,
@@ -24,11 +24,12 @@ from .arguments import (
     checked_time,
     one_model_per_layer,
     one_value_per_layer,
+    split_trainable,
     step_limit,
 )
 from .connections import Dense
 from .engine.control import make_control
-from .engine.feed_forward import Solving, Wanted, report_of, run_layers
+from .engine.feed_forward import Solving, Synapses, Wanted, report_of, run_layers
 from .engine.layer_run import LayerRun
 from .engine.report import Check, Report, settle
 from .engine.results import RESULTS
@@ -58,8 +59,8 @@ class FFEvNN(eqx.Module):
     """A feed-forward network of spiking neurons, simulated by events.
 
     Every input channel reaches every neuron of the first layer, and every neuron of a layer every
-    neuron of the next. All queries work under `jax.jit`, `jax.vmap` and `jax.grad`; a batch is a
-    `jax.vmap` over `in_spikes`, which shares one loop over all samples.
+    neuron of the next, at once or after delays. All queries work under `jax.jit`, `jax.vmap` and
+    `jax.grad`; a batch is a `jax.vmap` over `in_spikes`, which shares one loop over all samples.
 
     `in_spikes` has shape `(in_size, spikes)`: the spike times of each input channel in ms, in any
     order, padded with `inf`. Spikes after `max_solver_time` are never reached.
@@ -137,8 +138,10 @@ class FFEvNN(eqx.Module):
             matter for the second only.
         - `throw`: whether a run that fails raises an error. Otherwise `record` tells by its result.
         - `hyperparameters`: go to the connections (`wlim`, `wmean`, `init_weights`, `fan_in_mode`,
-            see `eventsnn.connections.Dense`) and to the neurons (see the neuron model). A list or a
-            tuple has one entry per layer; anything else holds for all layers.
+            `dlim`, `init_delays`, `axonal_dlim`, `init_axonal_delays`, see `eventsnn.Dense`) and to the
+            neurons (see the neuron model). A list or a tuple has one entry per layer; anything else
+            holds for all layers. `trainable` names what receives gradients besides weights and
+            biases: hyperparameters of the neurons, `"delays"`, `"axonal_delays"`.
 
         **Raises:** `TypeError` for an unknown keyword, `ValueError` for a value out of range.
         """
@@ -165,11 +168,14 @@ class FFEvNN(eqx.Module):
         neurons, connections = [], []
         for number, (model, size) in enumerate(zip(models, self.layers, strict=True)):
             given = {name: values[number] for name, values in per_layer.items()}
-            weights = {name: given[name] for name in WEIGHT_NAMES if name in given}
+            of_synapses = {name: given[name] for name in CONNECTION_NAMES if name in given}
+            of_synapses["trainable"], given["trainable"] = split_trainable(given.get("trainable", ()))
             n_inputs = self.layers[number - 1] if number else self.in_size
-            connections.append(Dense(n_inputs, size, dtype=self.dtype, key=weight_keys[2 * number], **weights))
+            connections.append(Dense(n_inputs, size, dtype=self.dtype, key=weight_keys[2 * number], **of_synapses))
             names = inspect.signature(model).parameters
             own = {name: value for name, value in given.items() if name in names}
+            if given["trainable"] and "trainable" not in own:
+                raise TypeError(f"trainable names {given['trainable'][0]!r}, but {model.__name__} takes no trainable")
             build: Any = model
             neurons.append(build(size, dtype=self.dtype, key=weight_keys[2 * number + 1], **own))
         self.neurons, self.connections = tuple(neurons), tuple(connections)
@@ -286,9 +292,9 @@ def _run(
     closed_form = net.engine == "auto"
     solving = Solving(stepper, control, net.max_steps, net.max_event_steps, net.min_slope, closed_form)
     neurons = net.neurons[:n_layers]
-    weights = tuple(connection.weights for connection in net.connections[:n_layers])
-    runs = run_layers(solving, neurons, weights, in_spikes, wanted)
-    return runs, report_of(runs, neurons, weights, in_spikes, checks, max_spikes if wanted.stop_after else None)
+    synapses = tuple(Synapses(c.weights, c.delays, c.axonal_delays) for c in net.connections[:n_layers])
+    runs = run_layers(solving, neurons, synapses, in_spikes, wanted)
+    return runs, report_of(runs, neurons, synapses, in_spikes, checks, max_spikes if wanted.stop_after else None)
 
 
 def _within(net: FFEvNN, name: str, times: Array) -> Check:

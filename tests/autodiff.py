@@ -13,20 +13,26 @@ import jax.numpy as jnp
 HIDDEN_SPIKES = 16  # how many spikes a neuron of a hidden layer may emit
 
 
-def simulate_network(kind, in_spikes, weights, parameters, t_end, queries, max_spikes):
-    """Spike times `(neurons, max_spikes)`, padded with inf, and states (V, I) at `queries`, of the last layer."""
+def simulate_network(kind, in_spikes, weights, parameters, t_end, queries, max_spikes, delays=None):
+    """Spike times `(neurons, max_spikes)`, padded with inf, and states (V, I) at `queries`, of the last layer.
+
+    A spike of input i reaches neuron j of a layer `delays[layer][i, j]` later.
+    """
     arrivals = in_spikes.reshape(-1)
     sources = jnp.repeat(jnp.arange(in_spikes.shape[0]), in_spikes.shape[1])
     spikes = states = None
     for number, (w, p) in enumerate(zip(weights, parameters, strict=True)):
         room = max_spikes if number == len(weights) - 1 else HIDDEN_SPIKES
-        n_queries = len(queries)
-        times = jnp.concatenate([arrivals, queries])
-        jumps = jnp.concatenate([w[sources], jnp.zeros((n_queries, w.shape[1]))])
-        order = jnp.argsort(times, stable=True)
+        n_queries, size = len(queries), w.shape[1]
+        late = jnp.zeros((len(arrivals), size)) if delays is None else delays[number][sources]
+        times = jnp.concatenate([arrivals[:, None] + late, jnp.broadcast_to(queries[:, None], (n_queries, size))])
+        jumps = jnp.concatenate([w[sources], jnp.zeros((n_queries, size))])
+        order = jnp.argsort(times, axis=0, stable=True)
+        times, jumps = (jnp.take_along_axis(x, order, axis=0) for x in (times, jumps))
         run = functools.partial(_neuron, kind, t_end, room)
-        spikes, states = jax.vmap(run, in_axes=(None, 1, 0))(times[order], jumps[order], p)
-        states = states[:, jnp.argsort(order)[len(arrivals) :]]
+        spikes, states = jax.vmap(run, in_axes=(1, 1, 0))(times, jumps, p)
+        place = jnp.argsort(order, axis=0)[len(arrivals) :].T
+        states = jnp.take_along_axis(states, place[..., None], axis=1)
         arrivals = spikes.reshape(-1)
         sources = jnp.repeat(jnp.arange(w.shape[1]), room)
     if kind == "QIF":

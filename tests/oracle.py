@@ -76,14 +76,32 @@ def simulate(kind, arrivals, sources, weights, parameters, t_end, queries=()):
     return {"LIF": _lif, "QIF": _qif}[kind](stops, parameters, len(queries))
 
 
-def simulate_network(kind, in_spikes, weights, parameters, t_end, queries=()):
-    """All layers; `queries` are about the last. `parameters` holds one dict per layer."""
+def simulate_delayed(kind, arrivals, sources, weights, delays, parameters, t_end, queries=()):
+    """As `simulate`, but a spike of input i reaches neuron j `delays[i, j]` later: each neuron by itself."""
+    layers = []
+    for n in range(weights.shape[1]):
+        p = {name: np.asarray(value)[n : n + 1] for name, value in parameters.items()}
+        late = np.asarray(arrivals) + delays[sources, n]
+        layers.append(simulate(kind, late, sources, weights[:, n : n + 1], p, t_end, queries))
+    return Layer(
+        [layer.spikes[0] for layer in layers],
+        [graze._replace(neuron=n) for n, layer in enumerate(layers) for graze in layer.grazes],
+        np.concatenate([layer.states for layer in layers]),
+        np.concatenate([layer.highest for layer in layers]),
+    )
+
+
+def simulate_network(kind, in_spikes, weights, parameters, t_end, queries=(), delays=None):
+    """All layers; `queries` are about the last. `parameters` holds one dict per layer, `delays` one array."""
     n_inputs, n_spikes = in_spikes.shape
     arrivals, sources = in_spikes.ravel(), np.repeat(np.arange(n_inputs), n_spikes)
     layers = []
     for number, (w, p) in enumerate(zip(weights, parameters, strict=True)):
-        last = number == len(weights) - 1
-        layers.append(simulate(kind, arrivals, sources, w, p, t_end, queries if last else ()))
+        asked = queries if number == len(weights) - 1 else ()
+        if delays is None:
+            layers.append(simulate(kind, arrivals, sources, w, p, t_end, asked))
+        else:
+            layers.append(simulate_delayed(kind, arrivals, sources, w, delays[number], p, t_end, asked))
         arrivals, sources = layers[-1].trains()
     return layers
 

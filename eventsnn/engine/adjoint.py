@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from .iteration import Physics, after_event, next_weights
+from .iteration import Physics, after_event, from_list, next_weights
 from .lanes import ARRIVAL, END, INSTANT, NOTHING, ROOT, Segment
 from .materialise import materialised
 from .rows import Channels, Rows
@@ -30,7 +30,7 @@ class Cotangents(eqx.Module):
     t: Float[Array, "batch neurons"]
     numbers: PyTree
     weights: Float[Array, "batch inputs neurons"]
-    arrivals: Float[Array, "batch arrivals"]
+    arrivals: Float[Array, "batch lists arrivals"]
     arrival: Int[Array, "batch neurons"]
 
 
@@ -116,8 +116,8 @@ def sweep_back(
     arrival = after.arrival - arrived.astype(jnp.int32)
     by_spike = _spike_cotangents(spike_times, segment.slot, spiked)
     sources, weights = None, jnp.zeros_like(h)
-    if physics.arrivals.times.shape[1]:
-        sources = jnp.take_along_axis(physics.arrivals.sources, arrival, axis=1, mode="clip")
+    if physics.arrivals.times.shape[-1]:
+        sources = from_list(physics.arrivals.sources, arrival, 0)
         weights = next_weights(physics.weights, sources)
 
     numbers, fixed = eqx.partition(physics.rows.numbers, wanted)
@@ -182,9 +182,11 @@ def _scatter_weights(total, sources, ct):
 
 
 def _scatter_arrivals(total, arrival, ct):
-    if total.shape[1] == 0:
+    batch, lists, length = total.shape
+    if length == 0:
         return total
-    return total.at[jnp.arange(total.shape[0])[:, None], arrival].add(ct)
+    each = jnp.arange(lists) if lists > 1 else 0
+    return total.at[jnp.arange(batch)[:, None], each, arrival].add(ct)
 
 
 def _add(a: PyTree, b: PyTree) -> PyTree:

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from ..neuron_models.base import NeuronModel, valid_closed_form
 from ..neuron_models.parameter import Parameter, frozen, per_neuron, trainable
-from .arrivals import from_input
+from .arrivals import delayed, delayed_alike, from_input
 from .closed_form import layer as closed_form
 from .control import AbstractControl
 from .independent import LayerInputs, LayerTask, run_layer
@@ -49,21 +49,45 @@ class Wanted(eqx.Module):
     slopes: bool = eqx.field(static=True, default=False)
 
 
+class Synapses(eqx.Module):
+    """How the spikes of one layer reach the next.
+
+    - `weights`: of every connection.
+    - `delays`, `axonal_delays`: how long a spike is on its way, in ms; `None` where it arrives at once.
+    """
+
+    weights: Float[Array, "inputs neurons"]
+    delays: Parameter | None
+    axonal_delays: Parameter | None
+
+    def deliver(self, spikes: Arrivals) -> Arrivals:
+        """What arrives, and when, from the spikes of the layer before in one list."""
+        if self.delays is not None:
+            delays = self.delays.frozen().value
+            if self.axonal_delays is not None:
+                delays = delays + self.axonal_delays.frozen().value[:, None]
+            return delayed(spikes, delays)
+        if self.axonal_delays is not None:
+            return delayed_alike(spikes, self.axonal_delays.frozen().value)
+        return spikes
+
+
 def run_layers(
     solving: Solving,
     neurons: tuple[NeuronModel, ...],
-    weights: tuple[Float[Array, "inputs neurons"], ...],
+    synapses: tuple[Synapses, ...],
     in_spikes: Float[Array, "inputs spikes"],
     wanted: Wanted,
 ) -> list[LayerRun]:
     """Run the layers one after the other."""
     arrivals = from_input(in_spikes)
     runs: list[LayerRun] = []
-    for model, matrix in zip(neurons, weights, strict=True):
+    for model, synapse in zip(neurons, synapses, strict=True):
         last = len(runs) == len(neurons) - 1
-        run = _run_one(solving, model, matrix, arrivals, wanted if last else Wanted(wanted.t_end, slopes=wanted.slopes))
+        asked = wanted if last else Wanted(wanted.t_end, slopes=wanted.slopes)
+        run = _run_one(solving, model, synapse.weights, synapse.deliver(arrivals), asked)
         runs.append(run)
-        arrivals = Arrivals(run.times, run.neurons)
+        arrivals = Arrivals(run.times[None], run.neurons[None])
     return runs
 
 
@@ -98,7 +122,7 @@ def _run_numerically(
         capacity=capacity,
         stop_after=wanted.stop_after,
         # Besides its steps a neuron takes one iteration per arrival and a few per spike.
-        max_iterations=solving.max_steps + arrivals.times.shape[0] + 4 * capacity,
+        max_iterations=solving.max_steps + arrivals.times.shape[-1] + 4 * capacity,
         min_slope=solving.min_slope,
         slopes=wanted.slopes,
     )
@@ -108,7 +132,7 @@ def _run_numerically(
 def report_of(
     runs: list[LayerRun],
     neurons: tuple[NeuronModel, ...],
-    weights: tuple[Float[Array, "inputs neurons"], ...],
+    synapses: tuple[Synapses, ...],
     in_spikes: Float[Array, "inputs spikes"],
     checks: tuple[Check, ...] = (),
     max_spikes: int | None = None,
@@ -121,8 +145,8 @@ def report_of(
         for run, limit in zip(runs, limits, strict=True)
     )
     times = Check(in_spikes, ~(in_spikes >= 0), "in_spikes", expected)
-    numbers = _number_checks("neurons", neurons) + _number_checks("weights", weights)
-    return Report((times, *checks, *numbers), layers)
+    numbers = _number_checks("neurons", neurons) + _number_checks("weights", [synapse.weights for synapse in synapses])
+    return Report((times, *checks, *numbers, *_delay_checks(synapses)), layers)
 
 
 def _number_checks(name: str, tree) -> list[Check]:
@@ -135,4 +159,16 @@ def _number_checks(name: str, tree) -> list[Check]:
             bad = ~jnp.isfinite(value) | (positive & (value <= 0))
             expected = "expected a finite number greater than 0" if positive else "expected a finite number"
             checks.append(Check(value, bad, name + jax.tree_util.keystr(path), expected))
+    return checks
+
+
+def _delay_checks(synapses: tuple[Synapses, ...]) -> list[Check]:
+    """Every delay is finite and not negative."""
+    checks = []
+    for number, synapse in enumerate(synapses):
+        for name in ("delays", "axonal_delays"):
+            delays = getattr(synapse, name)
+            if delays is not None:
+                bad = ~(jnp.isfinite(delays.value) & (delays.value >= 0))
+                checks.append(Check(delays.value, bad, f"{name}[{number}]", "expected a delay in ms, 0 or more"))
     return checks

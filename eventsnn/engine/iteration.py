@@ -122,7 +122,7 @@ def after_event(rows: Rows, y: Channels, arrived: _Bools, weights: _Reals, spike
 
 
 def _plan(physics: Physics, lanes: Lanes) -> _Plan:
-    due = _take(physics.arrivals.times, lanes.arrival, jnp.inf)
+    due = from_list(physics.arrivals.times, lanes.arrival, jnp.inf)
     t_end = physics.t_end[:, None]
     arrives = due <= t_end
     limit = jnp.where(arrives, due, t_end)
@@ -210,7 +210,7 @@ def _carry_out(
 ) -> tuple[Lanes, Event]:
     kind = jnp.where(lanes.done, NOTHING, verdict.kind)
     arrived, spiked = kind == ARRIVAL, kind >= ROOT
-    sources = _take(physics.arrivals.sources, lanes.arrival, 0)
+    sources = from_list(physics.arrivals.sources, lanes.arrival, 0)
     y_end = _select(plan.h > 0, attempt.y1, lanes.y)
     y = after_event(physics.rows, y_end, arrived, next_weights(physics.weights, sources), spiked)
     y = _select(kind == NOTHING, lanes.y, y)
@@ -251,11 +251,17 @@ def _carry_out(
     return new, Event(kind, plan.h, attempt.d1)
 
 
-def _take(table: Float[Array, "batch arrivals"], index: Int[Array, "batch neurons"], beyond):
-    if table.shape[1] == 0:
+def from_list(table: Float[Array, "batch lists arrivals"], index: Int[Array, "batch neurons"], beyond):
+    """The entry of each lane's list of arrivals at `index`, or `beyond` if the list is shorter."""
+    _, lists, length = table.shape
+    if length == 0:
         return jnp.full(index.shape, beyond, table.dtype)
-    value = jnp.take_along_axis(table, jnp.minimum(index, table.shape[1] - 1), axis=1)
-    return jnp.where(index < table.shape[1], value, jnp.asarray(beyond, table.dtype))
+    place = jnp.minimum(index, length - 1)
+    if lists == 1:
+        value = jnp.take_along_axis(table[:, 0], place, axis=1)
+    else:
+        value = jnp.take_along_axis(table, place[..., None], axis=2)[..., 0]
+    return jnp.where(index < length, value, jnp.asarray(beyond, table.dtype))
 
 
 def _first_of(*cases: tuple[_Bools, int], otherwise: Int[Array, "batch neurons"]) -> Int[Array, "batch neurons"]:

@@ -18,14 +18,16 @@ FINE, NOT_FINITE, RESET_HIGH, STEP_SMALL, TOO_LONG = range(5)
 
 
 class Arrivals(eqx.Module):
-    """The spikes that reach a layer, sorted by time, `inf` behind the last.
+    """The spikes that reach a layer, in lists sorted by time, `inf` behind the last.
 
-    - `times`: when, one list for all neurons of the layer.
+    There is one list for all neurons of the layer, or one for each where spikes reach them at different times.
+
+    - `times`: when.
     - `sources`: the row of the weight matrix that each comes through.
     """
 
-    times: Float[Array, "batch arrivals"]
-    sources: Int[Array, "batch arrivals"]
+    times: Float[Array, "*batch lists arrivals"]
+    sources: Int[Array, "*batch lists arrivals"]
 
 
 class Lanes(eqx.Module):

@@ -68,6 +68,13 @@ class Turn(eqx.Module):
         values = jnp.broadcast_to(values, place.shape)
         return table.reshape(-1).at[place].set(values, mode="drop", unique_indices=True).reshape(table.shape)
 
+    def add(self, table: Any, values: Any, row: Any = 0, where: Any = True) -> Any:
+        """As `write`, but added; `neurons` may be 1 where all neurons of a sample share an entry."""
+        samples, neurons = table.shape[-2:]
+        place = self.sample if neurons == 1 else self.lanes
+        place = jnp.where(self.real & where, place + row * (samples * neurons), table.size)
+        return table.reshape(-1).at[place].add(values, mode="drop").reshape(table.shape)
+
 
 def serve_in_turns(
     waiting: Bool[Array, "batch neurons"],

@@ -184,7 +184,7 @@ def _sweep_spikes(
     moved = by_time - v * slope_on
     steep = jnp.maximum(slope, max(min_slope, jnp.finfo(t.dtype).tiny))
     v_before = jnp.where(lifted, 0, -moved / steep)
-    begin = turn.look(stretches.starts[:, :, None], row)
+    begin = turn.look(stretches.starts, row)
     v_begin, i_begin = flow.coefficients(t - begin).transposed(v_before, i)
 
     more: Any = jax.tree.map(lambda _: None, by_flow)
@@ -214,8 +214,7 @@ def _sweep_spikes(
         is_leaf=_is_none,
     )
     if by_start is not None:
-        flat = jnp.where(lifted, row * turn.shape[0] + turn.sample, by_start.size)
-        by_start = by_start.reshape(-1).at[flat].add(moved, mode="drop").reshape(by_start.shape)
+        by_start = turn.add(by_start, moved, row, lifted)
     answers = _Answers(
         spiked=turn.write(answers.spiked, real, row),
         v=turn.write(answers.v, v_begin, row),
@@ -240,7 +239,7 @@ def _sweep_arrivals(
 ) -> Cotangents:
     """All neurons, from the end of a window to its start."""
     flow = layer.flow
-    through = flow.coefficients((stretches.ends - stretches.starts)[:, :, None])
+    through = flow.coefficients(stretches.ends - stretches.starts)
     length = jnp.minimum(layer.window, jnp.max(stretches.count))
     arriving: Any = layer.arriving(stretches) if by_start is not None else None
     told = jnp.zeros(answers.v.shape, answers.v.dtype) if ct.weights is not None else None
@@ -252,7 +251,7 @@ def _sweep_arrivals(
         here: _Answers = jax.tree.map(lambda rows: rows[row], answers)
         if any_rate(wanted) and seen is not None:
             # Behind the last spike of the stretch, or all of it.
-            begin, end = stretches.starts[row][:, None], stretches.ends[row][:, None]
+            begin, end = stretches.starts[row], stretches.ends[row]
             after = (jnp.broadcast_to(flow.vreset, ct.v.shape), here.current)
             state = jax.tree.map(lambda y, rows: jnp.where(here.spiked, y, rows[row]), after, seen)
             since = jnp.where(here.spiked, here.t_last, begin)
@@ -268,7 +267,8 @@ def _sweep_arrivals(
         if by_start is not None:
             # The state after an arrival does not care when it came, but what it added has since moved.
             moved = flow.leak * v if i is None else flow.decay * i - flow.coupling * v
-            by_start = by_start.at[row].add(jnp.sum(arriving[row] * moved, axis=1))
+            moved = arriving[row] * moved
+            by_start = by_start.at[row].add(moved if by_start.shape[-1] > 1 else jnp.sum(moved, axis=1, keepdims=True))
         return ct, told, by_start
 
     ct, told, by_start = jax.lax.fori_loop(0, length, back, (ct, told, by_start))
@@ -278,8 +278,11 @@ def _sweep_arrivals(
     if by_start is not None:
         # Every stretch starts with an arrival, but for the first.
         row = jnp.arange(layer.window, dtype=jnp.int32) + window * layer.window - 1
-        slot = jnp.broadcast_to(jnp.where(row < 0, ct.arrivals.shape[1], row), by_start.T.shape)
-        ct = eqx.tree_at(lambda ct: ct.arrivals, ct, put(ct.arrivals, slot, by_start.T))
+        arrivals = ct.arrivals.reshape(-1, ct.arrivals.shape[-1])
+        slot = jnp.where(row < 0, arrivals.shape[1], row)
+        by_start = jnp.moveaxis(by_start, 0, -1).reshape(-1, layer.window)
+        arrivals = put(arrivals, jnp.broadcast_to(slot, by_start.shape), by_start).reshape(ct.arrivals.shape)
+        ct = eqx.tree_at(lambda ct: ct.arrivals, ct, arrivals)
     return ct
 
 
@@ -287,7 +290,9 @@ def _is_none(leaf) -> bool:
     return leaf is None
 
 
-def _scatter_weights(total: Array, sources: Int[Array, "stretches batch"], told: Array) -> Array:
-    if total.shape[0] == 1:
-        return total.at[0, sources].add(told)
-    return total.at[jnp.arange(total.shape[0]), sources].add(told)
+def _scatter_weights(total: Array, sources: Int[Array, "stretches batch lists"], told: Array) -> Array:
+    sample: Any = jnp.arange(total.shape[0]) if total.shape[0] > 1 else 0
+    if sources.shape[-1] == 1:
+        return total.at[sample, sources[..., 0]].add(told)
+    sample = sample if total.shape[0] == 1 else sample[:, None]
+    return total.at[sample, sources, jnp.arange(total.shape[2])].add(told)

@@ -46,9 +46,13 @@ class Layer(eqx.Module):
 
     def arriving(self, stretches: Stretches) -> Float[Array, "stretches batch neurons"]:
         """The weights that arrive at the start of each stretch."""
-        if self.weights.shape[0] == 1:
-            return self.weights[0][stretches.sources]
-        return self.weights[jnp.arange(self.weights.shape[0]), stretches.sources]
+        sample, neuron = jnp.arange(self.weights.shape[0]), jnp.arange(self.weights.shape[2])
+        if stretches.sources.shape[-1] == 1:
+            sources = stretches.sources[..., 0]
+            return self.weights[0][sources] if len(sample) == 1 else self.weights[sample, sources]
+        if len(sample) == 1:
+            return self.weights[0, stretches.sources, neuron]
+        return self.weights[sample[:, None], stretches.sources, neuron]
 
 
 class Marks(eqx.Module):
@@ -101,7 +105,7 @@ class _Window(eqx.Module):
     stretches: Stretches
     through: Coefficients
     arriving: Float[Array, "stretches batch neurons"]
-    spans: Float[Array, "stretches batch 1"]
+    spans: Float[Array, "stretches batch lists"]
 
 
 # V and I of every neuron at the start of every stretch of a window, just after the arrival.
@@ -145,7 +149,7 @@ def run_window(layer: Layer, run: Run, see: bool = False) -> tuple[Run, Seen]:
             run.window + 1,
             jnp.where(broken, NOT_FINITE, run.neurons.status),
             run.neurons.done | broken,
-            jnp.where(broken, window.stretches.starts[0][:, None], run.neurons.stopped),
+            jnp.where(broken, window.stretches.starts[0], run.neurons.stopped),
         ),
     )
     return run, seen
@@ -156,9 +160,9 @@ def _look_at_window(layer: Layer, number: Int[Array, ""]) -> _Window:
     spans = stretches.ends - stretches.starts
     return _Window(
         stretches=stretches,
-        through=layer.flow.coefficients(spans[:, :, None]),
+        through=layer.flow.coefficients(spans),
         arriving=layer.arriving(stretches),
-        spans=jnp.where(stretches.tested, spans, -1)[:, :, None],
+        spans=jnp.where(stretches.tested, spans, -1),
     )
 
 
@@ -209,11 +213,10 @@ def _serve(layer: Layer, window: _Window, turn: Turn, run: Run, stretch: _Intege
         turn.look, (neurons.v, neurons.i, neurons.last, neurons.spikes, neurons.status, neurons.stopped)
     )
     here = turn.look(stretch)
-    starts, ends = window.stretches.starts[:, :, None], window.stretches.ends[:, :, None]
-    end = turn.look(ends, here)
+    end = turn.look(window.stretches.ends, here)
     # Since the arrival, or since a spike behind it.
-    t = jnp.maximum(turn.look(starts, here), stopped)
-    final = here == turn.look(window.stretches.count[:, None]) - 1
+    t = jnp.maximum(turn.look(window.stretches.starts, here), stopped)
+    final = here == turn.look(window.stretches.count) - 1
 
     def cross(v, i, t):
         resolution = jnp.finfo(t.dtype).eps * end

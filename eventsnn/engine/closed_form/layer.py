@@ -142,7 +142,7 @@ def _make_layer(task: LayerTask, inputs: LayerInputs) -> Layer:
     batch = max(leaf.shape[0] for leaf in jax.tree.leaves(inputs))
     arrivals, t_end = _to_batch((inputs.arrivals, inputs.t_end), batch)
     window = _WINDOW_OF_MANY if batch * inputs.weights.shape[-1] >= _MANY else _WINDOW
-    window = min(window, 1 + arrivals.times.shape[1])
+    window = min(window, 1 + arrivals.times.shape[-1])
     schedule = make_schedule(arrivals, t_end, inputs.weights.shape[1])
     flow = jax.tree.map(lambda number: number if number.ndim == 2 else number[:, None], inputs.flow)
     weights = jnp.pad(inputs.weights, ((0, 0), (0, 1), (0, 0)))
@@ -208,7 +208,7 @@ def _forward(task: LayerTask, inputs: LayerInputs, perturbed: LayerInputs | None
 
 def _n_windows(layer: Layer) -> int:
     """How many windows there may be."""
-    return -(-(1 + layer.schedule.arrivals.times.shape[1]) // layer.window)
+    return -(-(1 + layer.schedule.arrivals.times.shape[-1]) // layer.window)
 
 
 def _backward(task: LayerTask, perturbed: LayerInputs, inputs: LayerInputs, trace: Trace, by_time, by_state):

@@ -19,7 +19,8 @@ from .schedule import Schedule
 class Lookups(eqx.Module):
     """For every query time and neuron, the last event at or before it.
 
-    - `times`: the query times, and `stretch` the one in which each lies.
+    - `times`: the query times, and `stretch` the one in which each lies; `lists` is 1 where all neurons receive
+        the same spikes.
     - `last`: where the last spike of the neuron up to then stands in the list, -1 if there is none.
     - `t_last`: when that was, 0 if there is none.
     - `from_spike`: whether that spike is the last event, and not the arrival at the start of the stretch.
@@ -28,7 +29,7 @@ class Lookups(eqx.Module):
     """
 
     times: Float[Array, "batch times"]
-    stretch: Int[Array, "batch times"]
+    stretch: Int[Array, "batch lists times"]
     last: Int[Array, "batch neurons times"]
     t_last: Float[Array, "batch neurons times"]
     from_spike: Bool[Array, "batch neurons times"]
@@ -49,11 +50,11 @@ def start_lookups(schedule: Schedule, times: Float[Array, "batch times"], y0) ->
 def note_states(layer: Layer, lookups: Lookups, window: Int[Array, ""], seen) -> Lookups:
     """Note the state just after the arrivals of a window for the queries that lie in it."""
     row = lookups.stretch - window * layer.window
-    inside = ((row >= 0) & (row < layer.window))[:, None, :]
+    inside = (row >= 0) & (row < layer.window)
     row = jnp.clip(row, 0, layer.window - 1)
 
     def pick(rows, old):
-        return jnp.where(inside, jnp.take_along_axis(jnp.moveaxis(rows, 0, -1), row[:, None, :], axis=-1), old)
+        return jnp.where(inside, jnp.take_along_axis(jnp.moveaxis(rows, 0, -1), row, axis=-1), old)
 
     v, i = jax.tree.map(pick, seen, (lookups.v, lookups.i))
     return eqx.tree_at(lambda lookups: (lookups.v, lookups.i), lookups, (v, i), is_leaf=lambda leaf: leaf is None)
@@ -74,8 +75,8 @@ def settle_lookups(layer: Layer, lookups: Lookups, run: Run) -> Lookups:
         lambda slot: jnp.where(late(slot), at(marks.before, slot), slot),
         slot,
     )
-    here = (slot >= 0) & (jnp.abs(at(marks.stretch, slot)) - 1 == lookups.stretch[:, None, :])
-    starts = layer.schedule.start_of(lookups.stretch)[:, None, :]
+    here = (slot >= 0) & (jnp.abs(at(marks.stretch, slot)) - 1 == lookups.stretch)
+    starts = layer.schedule.start_of(lookups.stretch)
     return Lookups(
         times=lookups.times,
         stretch=lookups.stretch,
@@ -104,12 +105,12 @@ class FromQueries(eqx.Module):
 
     by_spike: tuple[Float[Array, "batch capacity"], MaybeArray]
     by_start: tuple[Float[Array, "batch neurons times"], MaybeArray]
-    stretch: Int[Array, "batch times"]
+    stretch: Int[Array, "batch lists times"]
 
     def of_window(self, window: Int[Array, ""], length: int, shape: tuple[int, ...]) -> tuple[Array, MaybeArray]:
         """`by_start` of a window of `length` stretches, summed over queries: `(stretches, batch, neurons)`."""
         row = self.stretch - window * length
-        row = jnp.where((row >= 0) & (row < length), row, length)[:, None, :]
+        row = jnp.where((row >= 0) & (row < length), row, length)
         sample, neuron = jnp.arange(shape[0])[:, None, None], jnp.arange(shape[1])[:, None]
 
         def put(by):
