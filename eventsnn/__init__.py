@@ -4,6 +4,7 @@ from .connections import Dense as Dense
 from .devices import over_devices as over_devices
 from .engine.report import SimulationError as SimulationError
 from .engine.results import RESULTS as RESULTS
+from .evnn import EvNN as EvNN
 from .evnn import FFEvNN as FFEvNN
 from .evnn import Record as Record
 from .io import load as load

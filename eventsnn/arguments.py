@@ -40,15 +40,31 @@ def as_floats(name: str, value: ArrayLike, dtype) -> Array:
     return jnp.asarray(array, dtype)
 
 
-def checked_sizes(layers: Sequence[int], in_size: int) -> tuple[tuple[int, ...], int]:
+def checked_sizes(layers: Sequence[int]) -> tuple[int, ...]:
     if isinstance(layers, int):
         raise ValueError(f"layers is {layers}, expected a list with the size of each layer: pass [{layers}]")
     sizes = tuple(checked_count(f"layers[{number}]", size) for number, size in enumerate(layers))
     if not sizes:
         raise ValueError("layers is empty, expected the size of at least one layer")
-    if isinstance(in_size, bool) or int(in_size) != in_size or in_size < 0:
-        raise ValueError(f"in_size is {in_size!r}, expected a whole number, 0 or more")
-    return sizes, int(in_size)
+    return sizes
+
+
+def checked_size(name: str, value: int) -> int:
+    if isinstance(value, bool) or int(value) != value or value < 0:
+        raise ValueError(f"{name} is {value!r}, expected a whole number, 0 or more")
+    return int(value)
+
+
+def checked_mask(name: str, value: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray:
+    """A boolean mask, all `True` by default."""
+    if value is None:
+        return np.ones(shape, bool)
+    mask = np.array(value)
+    if mask.shape != shape:
+        raise ValueError(f"{name} has shape {mask.shape}, expected {shape}")
+    if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
+        raise ValueError(f"{name} has dtype {mask.dtype}, expected a mask of True and False")
+    return mask.astype(bool)
 
 
 def checked_dtype(dtype) -> Any:
@@ -142,13 +158,18 @@ def _has_entries(name: str, value: Any) -> bool:
     return name != "y0" or any(np.ndim(entry) > 0 for entry in value)
 
 
-def split_trainable(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Which names are those of connections, and which of neurons."""
+def split_arguments(given: dict[str, Any], model: type[NeuronModel]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What goes to the connections, and what to the neurons. `trainable` holds names for both."""
+    names = given.get("trainable", ())
     names = (names,) if isinstance(names, str) else tuple(names)
-    return (
-        tuple(name for name in names if name in CONNECTION_TRAINABLE),
-        tuple(name for name in names if name not in CONNECTION_TRAINABLE),
-    )
+    of_synapses = {name: given[name] for name in CONNECTION_NAMES if name in given}
+    of_synapses["trainable"] = tuple(name for name in names if name in CONNECTION_TRAINABLE)
+    of_neurons = tuple(name for name in names if name not in CONNECTION_TRAINABLE)
+    known = inspect.signature(model).parameters
+    own = {name: value for name, value in given.items() if name in known and name != "trainable"}
+    if of_neurons and "trainable" not in known:
+        raise TypeError(f"trainable names {of_neurons[0]!r}, but {model.__name__} takes no trainable")
+    return of_synapses, own | ({"trainable": of_neurons} if of_neurons else {})
 
 
 def check_names(hyperparameters: dict[str, Any], models: list[type[NeuronModel]], network: Iterable[str]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
 
 from .neuron_models.parameter import Parameter, checked_array, reject, trainable_names
 
@@ -16,11 +16,14 @@ class Dense(eqx.Module):
     A spike of input *i* arrives at neuron *j* after `axonal_delays[i] + delays[i, j]`, in ms.
 
     - `weights`: shape `(inputs, neurons)`.
+    - `mask`: which of the connections there are, or `None` for all of them. A weight that belongs to
+        none counts as 0 and receives no gradient.
     - `delays`: synaptic delays, shape `(inputs, neurons)`, or `None` for none at all.
     - `axonal_delays`: those that all synapses of an input share, shape `(inputs,)`, or `None`.
     """
 
     weights: Float[Array, "inputs neurons"]
+    mask: Bool[Array, "inputs neurons"] | None
     delays: Parameter | None
     axonal_delays: Parameter | None
 
@@ -33,6 +36,7 @@ class Dense(eqx.Module):
         wlim: float | None = None,
         wmean: float = 0.0,
         fan_in_mode: str | None = None,
+        wmask: ArrayLike | None = None,
         init_delays: ArrayLike | None = None,
         dlim: float | None = None,
         init_axonal_delays: ArrayLike | None = None,
@@ -49,6 +53,7 @@ class Dense(eqx.Module):
             `key`. `wlim=None` makes all of them `wmean`.
         - `fan_in_mode`: divides the drawn weights by the square root of `n_inputs` (`"sqrt"`), by
             `n_inputs` (`"linear"`), or by nothing (`None`).
+        - `wmask`: which connections there are, a boolean array `(n_inputs, n_neurons)`.
         - `init_delays`: synaptic delays in ms, a scalar or an array `(n_inputs, n_neurons)`.
         - `dlim`: without `init_delays`, synaptic delays are uniform in 0 … `dlim`, drawn with `key`.
         - `init_axonal_delays`, `axonal_dlim`: the same for axonal delays; an array is `(n_inputs,)`.
@@ -60,6 +65,9 @@ class Dense(eqx.Module):
         """
         shape = (n_inputs, n_neurons)
         self.weights = _make_weights(shape, init_weights, wlim, wmean, fan_in_mode, dtype, key)
+        self.mask = None if wmask is None else jnp.asarray(wmask, bool)
+        if self.mask is not None and self.mask.shape != shape:
+            raise ValueError(f"wmask has shape {self.mask.shape}, expected {shape}")
         names = trainable_names(trainable, CONNECTION_TRAINABLE)
         # A key of their own, so that the weights are the same with and without delays.
         keys = [None, None] if key is None else [jax.random.fold_in(key, number) for number in (1, 2)]

@@ -208,7 +208,6 @@ def central_differences(loss, theta):
     [
         ("LIF", "spikes_until_t"),
         pytest.param("LIF", "state_at_t", marks=pytest.mark.slow),
-        pytest.param("QIF", "spikes_until_t", marks=pytest.mark.slow),
         pytest.param("QIF", "state_at_t", marks=pytest.mark.slow),
     ],
 )

@@ -17,14 +17,15 @@ ROOMS = {"_cli_train": "cli", "_cli_pictures": "cli", "__main__": "cli", "_tree_
 
 # What each room may import from besides itself: whole rooms, or single files of them.
 NEURON_CONTRACT = {"neuron_models.base", "neuron_models.linear_flow", "neuron_models.parameter"}
-MODEL_SIDE = {"evnn", "arguments", "connections", "engine", "neuron_models"}
+MODEL_SIDE = {"evnn", "network", "arguments", "connections", "engine", "neuron_models"}
 ARROWS = {
     "neuron_models": set(),
     "connections": {"neuron_models.parameter"},
     "engine": NEURON_CONTRACT,
     "arguments": {"connections", "engine", "neuron_models"},
     "devices": {"engine"},
-    "evnn": {"arguments", "connections", "engine", "neuron_models"},
+    "network": {"arguments", "engine", "neuron_models"},
+    "evnn": {"network", "arguments", "connections", "engine", "neuron_models"},
     "training": MODEL_SIDE,
     "plot": MODEL_SIDE,
     "io": MODEL_SIDE,

@@ -5,6 +5,8 @@ at an arrival or at the end has the size that is left; a step that ends at a spi
 which g = 0, so that the implicit function theorem gives its derivative.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -85,15 +87,18 @@ def end_of_run(
     return ct, by_query
 
 
-def add_queries(by_query: QueryCotangents, segment: Int[Array, ""] | Int[Array, "batch neurons"], ct: Cotangents):
+def add_queries(by_query: QueryCotangents, segment: Int[Array, "batch lanes"], ct: Any) -> Any:
     """Let the queries answered from one segment flow into the cotangents at its start."""
-    here = by_query.segment == jnp.broadcast_to(segment, ct.t.shape)[..., None]
+    by_y, by_t = of_segment(by_query, segment, ct.t.shape)
+    y = tuple(total + by for total, by in zip(ct.y, by_y, strict=True))
+    return eqx.tree_at(lambda ct: (ct.y, ct.t), ct, (y, ct.t + by_t))
 
-    def gather(total, by):
-        return total + jnp.sum(jnp.where(here, by, 0), axis=-1)
 
-    y = tuple(gather(total, by) for total, by in zip(ct.y, by_query.y, strict=True))
-    return eqx.tree_at(lambda ct: (ct.y, ct.t), ct, (y, gather(ct.t, by_query.t)))
+def of_segment(by_query: QueryCotangents, segment, shape: tuple[int, ...]) -> tuple[Channels, Array]:
+    """What the queries answered from one segment pass to the state and the clock at its start."""
+    here = by_query.segment == jnp.broadcast_to(segment, shape)[..., None]
+    y, t = jax.tree.map(lambda by: jnp.sum(jnp.where(here, by, 0), axis=-1), (by_query.y, by_query.t))
+    return y, t
 
 
 @eqx.filter_jit

@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ..neuron_models.base import NeuronModel, valid_closed_form
 from ..neuron_models.parameter import Parameter, frozen, per_neuron, trainable
@@ -53,12 +53,19 @@ class Synapses(eqx.Module):
     """How the spikes of one layer reach the next.
 
     - `weights`: of every connection.
+    - `mask`: which connections there are, `None` for all.
     - `delays`, `axonal_delays`: how long a spike is on its way, in ms; `None` where it arrives at once.
     """
 
     weights: Float[Array, "inputs neurons"]
+    mask: Bool[Array, "inputs neurons"] | None
     delays: Parameter | None
     axonal_delays: Parameter | None
+
+    @property
+    def present(self) -> Float[Array, "inputs neurons"]:
+        """The weights, 0 where there is no connection."""
+        return self.weights if self.mask is None else jnp.where(self.mask, self.weights, 0)
 
     def deliver(self, spikes: Arrivals) -> Arrivals:
         """What arrives, and when, from the spikes of the layer before in one list."""
@@ -85,7 +92,7 @@ def run_layers(
     for model, synapse in zip(neurons, synapses, strict=True):
         last = len(runs) == len(neurons) - 1
         asked = wanted if last else Wanted(wanted.t_end, slopes=wanted.slopes)
-        run = _run_one(solving, model, synapse.weights, synapse.deliver(arrivals), asked)
+        run = _run_one(solving, model, synapse.present, synapse.deliver(arrivals), asked)
         runs.append(run)
         arrivals = Arrivals(run.times[None], run.neurons[None])
     return runs
@@ -138,18 +145,23 @@ def report_of(
     max_spikes: int | None = None,
 ) -> Report:
     """What went wrong in a run. `max_spikes` limits what a neuron of the last layer may emit."""
-    expected = "expected a time of 0 ms or later, or inf where there is no spike"
     limits = [None] * (len(runs) - 1) + [max_spikes]
     layers = tuple(
-        LayerReport(run.count, run.status, run.stopped, run.spikes, run.times.shape[0], limit)
-        for run, limit in zip(runs, limits, strict=True)
+        LayerReport(run.count, run.status, run.stopped, run.spikes, f"layer {number}", run.times.shape[0], limit)
+        for number, (run, limit) in enumerate(zip(runs, limits, strict=True))
     )
-    times = Check(in_spikes, ~(in_spikes >= 0), "in_spikes", expected)
-    numbers = _number_checks("neurons", neurons) + _number_checks("weights", [synapse.weights for synapse in synapses])
-    return Report((times, *checks, *numbers, *_delay_checks(synapses)), layers)
+    numbers = number_checks("neurons", neurons) + number_checks("weights", [synapse.weights for synapse in synapses])
+    delays = [check for number, synapse in enumerate(synapses) for check in delay_checks(f"[{number}]", synapse)]
+    return Report((time_check(in_spikes), *checks, *numbers, *delays), layers)
 
 
-def _number_checks(name: str, tree) -> list[Check]:
+def time_check(in_spikes: Float[Array, "inputs spikes"]) -> Check:
+    """Every input time is a time from 0 on, or infinite."""
+    expected = "expected a time of 0 ms or later, or inf where there is no spike"
+    return Check(in_spikes, ~(in_spikes >= 0), "in_spikes", expected)
+
+
+def number_checks(name: str, tree) -> list[Check]:
     """Every number is finite, and every time constant positive."""
     checks = []
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: isinstance(leaf, Parameter))
@@ -162,13 +174,12 @@ def _number_checks(name: str, tree) -> list[Check]:
     return checks
 
 
-def _delay_checks(synapses: tuple[Synapses, ...]) -> list[Check]:
+def delay_checks(which: str, synapses: Synapses) -> list[Check]:
     """Every delay is finite and not negative."""
     checks = []
-    for number, synapse in enumerate(synapses):
-        for name in ("delays", "axonal_delays"):
-            delays = getattr(synapse, name)
-            if delays is not None:
-                bad = ~(jnp.isfinite(delays.value) & (delays.value >= 0))
-                checks.append(Check(delays.value, bad, f"{name}[{number}]", "expected a delay in ms, 0 or more"))
+    for name in ("delays", "axonal_delays"):
+        delays = getattr(synapses, name)
+        if delays is not None:
+            bad = ~(jnp.isfinite(delays.value) & (delays.value >= 0))
+            checks.append(Check(delays.value, bad, name + which, "expected a delay in ms, 0 or more"))
     return checks

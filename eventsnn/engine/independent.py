@@ -7,15 +7,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from .adjoint import Cotangents, end_of_run
+from .adjoint import Cotangents, QueryCotangents, add_queries, end_of_run, sweep_back
 from .batching import hand_batched
 from .control import AbstractControl
 from .iteration import Physics
 from .lanes import Arrivals, Segment
 from .layer_run import LayerRun
-from .replay import Past, sweep_run
-from .rows import Rows
-from .run import Lookups, answer, finish, start_run
+from .replay import AbstractMachine, Past, sweep_run
+from .rows import Channels, Rows
+from .run import Lookups, Run, advance, answer, finish, start_run
 from .spike_list import Sortable, at, sort
 from .step import AbstractStepper
 
@@ -155,8 +155,29 @@ def _backward(task: LayerTask, inputs: LayerInputs, trace: Trace, ct_times, ct_s
     by_spike = at(ct_times, trace.place)
     ct, by_query = end_of_run(physics, task.wanted, len(y0), trace.arrival, trace.lookups, ct_states)
     past = Past(jnp.max(trace.iterations, initial=0), trace.count, segments)
-    ct = sweep_run(physics, task.wanted, by_spike, y0, past, task.max_iterations, ct, by_query)
+    if by_query is not None:
+        ct = add_queries(by_query, trace.count, ct)
+    ct = sweep_run(_Layer(physics, task.wanted, by_spike, by_query), y0, past, task.max_iterations, ct)
     return _as_inputs(task, inputs, ct, by_query)
+
+
+class _Layer(AbstractMachine):
+    """A layer that is run again and swept back; `by_spike` in the order in which the loop found the spikes."""
+
+    physics: Physics
+    wanted: PyTree
+    by_spike: Float[Array, "batch capacity"]
+    by_query: QueryCotangents | None
+
+    def start(self, y0: Channels) -> Run:
+        return eqx.tree_at(lambda run: run.segments, start_run(self.physics, y0, 0, None, 1), None)
+
+    def advance(self, run: Run) -> Run:
+        return advance(self.physics, run)
+
+    def sweep(self, segment: Segment, number: Int[Array, "batch neurons"], ct: Cotangents) -> Cotangents:
+        ct = sweep_back(self.physics, self.wanted, self.by_spike, segment, ct)
+        return ct if self.by_query is None else add_queries(self.by_query, number, ct)
 
 
 def _as_inputs(task: LayerTask, inputs: LayerInputs, ct: Cotangents, by_query) -> LayerInputs:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from .lanes import FINE, NOT_FINITE, RESET_HIGH, STEP_SMALL, TOO_LONG
+from .lanes import ENDLESS, FINE, NOT_FINITE, QUEUE_FULL, RESET_HIGH, STEP_SMALL, TOO_LONG
 from .results import RESULTS
 
 # The axis over which a batch is split over devices.
@@ -27,12 +27,14 @@ class LayerReport(eqx.Module):
     - `count`: how many spikes it emitted, of at most `capacity`.
     - `status`, `stopped`: how each neuron ended, and when.
     - `spikes`: how many spikes each neuron emitted, of at most `per_neuron`.
+    - `name`: what the layer is called.
     """
 
     count: Int[Array, ""]
     status: Int[Array, " neurons"]
     stopped: Float[Array, " neurons"]
     spikes: Int[Array, " neurons"]
+    name: str = eqx.field(static=True)
     capacity: int = eqx.field(static=True)
     per_neuron: int | None = eqx.field(static=True)
 
@@ -85,6 +87,8 @@ _RESULT_OF = {
     STEP_SMALL: RESULTS.step_too_small,
     RESET_HIGH: RESULTS.reset_above_threshold,
     NOT_FINITE: RESULTS.not_finite,
+    ENDLESS: RESULTS.endless,
+    QUEUE_FULL: RESULTS.queue_full,
 }
 
 
@@ -123,12 +127,12 @@ def settle(out: PyTree, report: Report) -> PyTree:
     Where the numbers are known the error is raised at once, and a `ValueError` if an input was at
     fault. Under a transformation it is raised when the program runs.
     """
+    report = jax.tree.map(jax.lax.stop_gradient, report)
     failed = report.failed()
     if not isinstance(failed, Tracer):
         if failed:
             _raise(report, jax.tree.map(np.asarray, _summarise(report)))
         return out
-    report = jax.tree.map(jax.lax.stop_gradient, report)
     shapes = eqx.filter_eval_shape(lambda report: report, report)
     split = _is_split()
 
@@ -200,8 +204,8 @@ def _raise(report: Report, summary: _Summary) -> None:
     for check, bad, value in zip(report.checks, summary.bad, summary.values, strict=True):
         if bad >= 0:
             raise ValueError(_describe_check(check, bad, value))
-    for number, (layer, told) in enumerate(zip(report.layers, summary.layers, strict=True)):
-        problem = _describe_layer(number, layer, told)
+    for layer, told in zip(report.layers, summary.layers, strict=True):
+        problem = _describe_layer(layer, told)
         if problem:
             raise SimulationError(problem)
 
@@ -212,19 +216,19 @@ def _describe_check(check: Check, bad, value) -> str:
     return f"{check.name}{position} is {value:.6g}: {check.expected}"
 
 
-def _describe_layer(number: int, layer: LayerReport, told: _LayerSummary) -> str | None:
+def _describe_layer(layer: LayerReport, told: _LayerSummary) -> str | None:
     if told.failed:
         what = _DESCRIPTION[int(told.status)]
         others = f" ({told.failed - 1} more neurons failed)" if told.failed > 1 else ""
-        return f"layer {number}, neuron {told.neuron}, t = {told.stopped:.6g} ms: {what}{others}"
+        return f"{layer.name}, neuron {told.neuron}, t = {told.stopped:.6g} ms: {what}{others}"
     if told.count > layer.capacity:
         return (
-            f"layer {number} emitted more than max_event_steps = {layer.capacity} spikes: "
+            f"{layer.name} emitted more than max_event_steps = {layer.capacity} spikes: "
             "raise max_event_steps, or look for runaway activity"
         )
     if layer.per_neuron is not None and told.most > layer.per_neuron:
         return (
-            f"layer {number}, neuron {told.busiest} emitted more than max_spikes = {layer.per_neuron} "
+            f"{layer.name}, neuron {told.busiest} emitted more than max_spikes = {layer.per_neuron} "
             "spikes: raise max_spikes, or lower final_time"
         )
     return None
@@ -237,5 +241,10 @@ _DESCRIPTION = {
         "the solver's step became smaller than the resolution of time; loosen rtol and atol, use "
         "dtype=jnp.float64 or a stiff solver such as diffrax.Kvaerno5(), or check the dynamics for a singularity"
     ),
+    ENDLESS: (
+        "the network spikes on and on without time passing: neurons fire each other with no delay, or one too short "
+        "to be told from none; lower their weights, or raise the delays"
+    ),
+    QUEUE_FULL: "more than max_pending spikes are on their way to this neuron at once; raise max_pending",
     TOO_LONG: "not done after max_steps steps; raise max_steps, loosen rtol and atol, or use a larger solver_stepsize",
 }

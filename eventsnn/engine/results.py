@@ -10,4 +10,6 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore
     too_many_spikes = "A list of spikes is full: raise `max_event_steps`."
     reset_above_threshold = "A neuron was still at or above threshold after its reset."
     step_too_small = "A step became smaller than the resolution of time."
+    endless = "Neurons fired each other without time passing."
+    queue_full = "Too many spikes were on their way to a neuron: raise `max_pending`."
     not_finite = "A state became NaN or infinite."

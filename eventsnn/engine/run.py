@@ -40,6 +40,11 @@ class Run(eqx.Module):
     segments: Segment | None
     first_segment: Int[Array, "batch neurons"]
 
+    @property
+    def taken(self) -> Int[Array, "batch neurons"]:
+        """How many segments each neuron has had."""
+        return self.lanes.segments
+
 
 def start_run(
     physics: Physics,

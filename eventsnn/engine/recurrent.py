@@ -1,0 +1,86 @@
+"""A recurrent network: all its neurons on one clock."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..neuron_models.base import NeuronModel, valid_closed_form
+from ..neuron_models.parameter import frozen, per_neuron, trainable
+from .arrivals import from_input
+from .feed_forward import Solving, Synapses, Wanted, delay_checks, number_checks, time_check
+from .lanes import Arrivals
+from .layer_run import LayerRun
+from .report import Check, LayerReport, Report
+from .shared_clock.motion import ExactMotion, NumericalMotion
+from .shared_clock.network import NetworkInputs, NetworkTask, run_network
+
+
+def run_recurrent(
+    solving: Solving,
+    model: NeuronModel,
+    synapses: Synapses,
+    outputs: tuple[bool, ...],
+    pending: int,
+    in_spikes: Float[Array, "inputs spikes"],
+    wanted: Wanted,
+) -> LayerRun:
+    """Run the network until every output has spiked as often as wanted, or until the end."""
+    size, capacity = len(outputs), solving.max_event_steps
+    exact = solving.closed_form and valid_closed_form(frozen(model)) is not None
+    model = per_neuron(model, size)
+    numbers, rest = eqx.partition(model, eqx.is_inexact_array)
+    to_neurons, from_inputs = _split(synapses, size)
+    arrivals = from_inputs.deliver(from_input(in_spikes))
+    delays = _delays(to_neurons)
+    task = NetworkTask(
+        rest=rest,
+        wanted=trainable(model),
+        motion=ExactMotion() if exact else NumericalMotion(solving.stepper, solving.control),
+        outputs=outputs,
+        pending=pending,
+        capacity=capacity,
+        stop_after=wanted.stop_after,
+        # Besides its steps there are a few iterations for every spike, and for every spike that arrives.
+        max_iterations=solving.max_steps + 4 * arrivals.times.size + capacity * (8 if delays is None else 8 + 4 * size),
+        min_slope=solving.min_slope,
+        slopes=wanted.slopes,
+    )
+    arrivals = Arrivals(arrivals.times, arrivals.sources + size)
+    t_end = jax.lax.stop_gradient(wanted.t_end)
+    y0 = model.init_state(size)
+    return run_network(task, NetworkInputs(numbers, synapses.present, delays, arrivals, y0, t_end, wanted.times))
+
+
+def _split(synapses: Synapses, size: int) -> tuple[Synapses, Synapses]:
+    """The connections from neurons, and those from inputs."""
+    return jax.tree.map(lambda x: x[:size], synapses), jax.tree.map(lambda x: x[size:], synapses)
+
+
+def _delays(synapses: Synapses) -> Array | None:
+    """From neuron to neuron, infinite where there is no connection; `None` if there are none at all."""
+    if synapses.delays is None and synapses.axonal_delays is None:
+        return None
+    delays = jnp.zeros(synapses.weights.shape, synapses.weights.dtype)
+    if synapses.delays is not None:
+        delays = delays + synapses.delays.frozen().value
+    if synapses.axonal_delays is not None:
+        delays = delays + synapses.axonal_delays.frozen().value[:, None]
+    return delays if synapses.mask is None else jnp.where(synapses.mask, delays, jnp.inf)
+
+
+def report_of_recurrent(
+    run: LayerRun,
+    model: NeuronModel,
+    synapses: Synapses,
+    outputs: tuple[bool, ...],
+    in_spikes: Float[Array, "inputs spikes"],
+    checks: tuple[Check, ...] = (),
+    max_spikes: int | None = None,
+) -> Report:
+    """What went wrong in a run. `max_spikes` limits what an output may emit."""
+    numbers = number_checks("neurons", model) + number_checks("weights", synapses.weights)
+    # What other neurons emit is limited by the list alone.
+    told = jnp.where(jnp.asarray(outputs), run.spikes, 0)
+    layer = LayerReport(run.count, run.status, run.stopped, told, "network", run.times.shape[0], max_spikes)
+    return Report((time_check(in_spikes), *checks, *numbers, *delay_checks("", synapses)), (layer,))

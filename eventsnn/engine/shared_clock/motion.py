@@ -1,0 +1,244 @@
+"""How the neurons of a network move together: by a solver, or in closed form.
+
+Both say of a step of all neurons where each of them may cross its threshold, and where exactly one of them does.
+"""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from ...neuron_models.base import valid_closed_form
+from ...neuron_models.linear_flow import LinearFlow
+from ..closed_form.threshold import locate, slope_at_threshold
+from ..control import AbstractControl
+from ..crossing import Bracket, Cubic, condition_and_slope, time_resolution
+from ..materialise import materialised
+from ..rows import Channels, Rows
+from ..step import AbstractStepper
+from .clock import FREE, NO_SPIKE
+
+# A step whose cubic peaks below threshold is looked into if the threshold lies within this fraction of the height by
+# which the peak stands out over both ends.
+_PEAK_MARGIN = 0.5
+
+# The search for a crossing ends much earlier: each round at least halves a bracket once its first guess has failed.
+_MAX_ROUNDS = 100
+
+_Reals = Float[Array, "batch neurons"]
+_Bools = Bool[Array, "batch neurons"]
+_Each = Float[Array, " batch"]
+
+
+class Look(eqx.Module):
+    """What a step of all neurons showed.
+
+    - `place`: where inside the step each may cross its threshold, infinite where it cannot.
+    - `crosses`: who is above threshold at its end; the others may be so in between.
+    - `slope`: dg/dt at its end.
+    - `keep`, `next_h`, `memory`: what the step size controller says.
+    """
+
+    place: _Reals
+    crosses: _Bools
+    slope: _Reals
+    keep: Bool[Array, " batch"]
+    next_h: _Each
+    memory: PyTree
+
+
+class AbstractMotion(eqx.Module):
+    """How a network moves between events. All neurons of a sample have the same time `t` and step size `h`."""
+
+    @abc.abstractmethod
+    def start(self, y0: Channels, t_end: _Each) -> tuple[_Each, PyTree]:
+        """The size of the first step, and what the step size controller remembers."""
+
+    @abc.abstractmethod
+    def attempt(
+        self, rows: Rows, t: _Reals, y: Channels, h: _Reals, g0: _Reals, memory: PyTree, running: Bool[Array, ""]
+    ) -> tuple[Channels, Look]:
+        """The state at the end of a step that starts with a spike condition of `g0`, and what it showed."""
+
+    @abc.abstractmethod
+    def locate(
+        self,
+        rows: Rows,
+        t: _Each,
+        y: Channels,
+        h: _Each,
+        lane: Int[Array, " batch"],
+        look: Look,
+        search: Bool[Array, " batch"],
+    ) -> tuple[Int[Array, " batch"], _Each]:
+        """For the samples in `search`: where neuron `lane` crosses, as the target and size of the next step."""
+
+    @abc.abstractmethod
+    def advance(self, rows: Rows, t: _Reals, y: Channels, h: _Reals) -> Channels:
+        """The state at the end of a step."""
+
+    @abc.abstractmethod
+    def linearise(self, rows: Rows, t: _Reals, y: Channels, h: _Reals) -> tuple[Channels, Channels, PyTree]:
+        """The state at the end of a step, its derivative by `h`, and what `pull_back` wants to know."""
+
+    @abc.abstractmethod
+    def pull_back(
+        self,
+        rows: Callable[[PyTree], Rows],
+        numbers: PyTree,
+        t: _Reals,
+        y: Channels,
+        h: _Reals,
+        known: PyTree,
+        ct: Channels,
+    ) -> tuple[PyTree, _Reals, Channels]:
+        """From a cotangent of the end of a step to those of `numbers`, `t` and `y`, for fixed `h`."""
+
+
+class NumericalMotion(AbstractMotion):
+    """By the steps of a solver."""
+
+    stepper: AbstractStepper
+    control: AbstractControl
+
+    def start(self, y0, t_end):
+        h, memory = self.control.init(y0)
+        return jnp.min(h, axis=1), memory
+
+    def attempt(self, rows, t, y, h, g0, memory, running):
+        step = materialised(running, lambda t, y, h: self.stepper.step(rows.dynamics, t, y, h), t, y, h)
+
+        def look(t, y, h, step, memory, g0):
+            _, d0 = condition_and_slope(rows, t, y, step.slope0)
+            g1, d1 = condition_and_slope(rows, t + h, step.y1, step.slope1)
+            cubic = Cubic(g0, g1, h * d0, h * d1)
+            x_peak, peak = cubic.peak()
+            x_root = cubic.first_root(jnp.where(peak >= 0, x_peak, 1))
+            resolution = time_resolution(t + h)
+            at_end = (g1 >= 0) | ((d1 > 0) & (g1 + d1 * resolution >= 0))
+            crosses = (g0 < 0) & at_end
+            height = peak - jnp.maximum(g0, g1)
+            touches = (g0 < 0) & ~at_end & (peak + _PEAK_MARGIN * height >= 0) & (x_peak * h > resolution)
+            # A step that ends a rounding error below threshold ends at the crossing.
+            place = jnp.where(crosses, jnp.where(g1 < 0, h, x_root * h), jnp.where(touches, x_peak * h, jnp.inf))
+            keep, next_h, memory = self.control.decide(y, step.y1, step.error, h, memory)
+            return Look(place, crosses, d1, jnp.all(keep, axis=1), jnp.min(next_h, axis=1), memory)
+
+        return step.y1, materialised(running, look, t, y, h, step, memory, g0)
+
+    def locate(self, rows, t, y, h, lane, look, search):
+        lane, t, h = lane[:, None], t[:, None], h[:, None]
+        sample = jnp.arange(lane.shape[0], dtype=jnp.int32)[:, None]
+        numbers = jax.tree.map(lambda leaf: leaf[sample if leaf.shape[0] > 1 else 0, lane], rows.numbers)
+        rows = Rows(numbers, rows.rest, rows.args)
+        y, place, crosses = jax.tree.map(lambda x: jnp.take_along_axis(x, lane, axis=1), (y, look.place, look.crosses))
+
+        def running(state: _Search):
+            return jnp.any(state.active) & (state.rounds < _MAX_ROUNDS)
+
+        def turn(state: _Search) -> _Search:
+            x = state.bracket.x
+            step = self.stepper.step(rows.dynamics, t, y, x)
+            g, slope = condition_and_slope(rows, t + x, step.y1, step.slope1)
+            refined, found = state.bracket.refine(g, slope, time_resolution(t + x))
+            # Above threshold at the peak: the crossing lies before it. Below, there is none.
+            opened, _ = Bracket(jnp.zeros_like(x), x, x, x, g).refine(g, slope, jnp.zeros_like(x))
+            below = state.probing & (g < 0)
+            ends = state.active & (below | (~state.probing & found))
+            return _Search(
+                bracket=jax.tree.map(lambda a, b: jnp.where(state.probing, a, b), opened, refined),
+                probing=state.probing & ~state.active,
+                active=state.active & ~ends,
+                target=jnp.where(ends, jnp.where(below, NO_SPIKE, lane), state.target),
+                x=jnp.where(ends, x, state.x),
+                rounds=state.rounds + 1,
+            )
+
+        zero = jnp.zeros_like(h)
+        bracket = Bracket(zero, h, place, place, zero)
+        start = _Search(bracket, ~crosses, search[:, None], jnp.full(lane.shape, FREE, jnp.int32), h, jnp.int32(0))
+        end = jax.lax.while_loop(running, turn, start)
+        return end.target[:, 0], end.x[:, 0]
+
+    def advance(self, rows, t, y, h):
+        return self.stepper.advance(rows.dynamics, t, y, h)
+
+    def linearise(self, rows, t, y, h):
+        return self.stepper.linearise(rows.dynamics, t, y, h)
+
+    def pull_back(self, rows, numbers, t, y, h, known, ct):
+        return self.stepper.pull_back(lambda n: rows(n).dynamics, numbers, t, y, h, known, ct)
+
+
+class _Search(eqx.Module):
+    """The search for the crossing of one neuron of each sample: `probing` a peak, or closing in."""
+
+    bracket: Bracket
+    probing: Bool[Array, "batch 1"]
+    active: Bool[Array, "batch 1"]
+    target: Int[Array, "batch 1"]
+    x: Float[Array, "batch 1"]
+    rounds: Int[Array, ""]
+
+
+class ExactMotion(AbstractMotion):
+    """In closed form, for models whose free dynamics are linear."""
+
+    def start(self, y0, t_end):
+        return t_end, ()
+
+    def attempt(self, rows, t, y, h, g0, memory, running):
+        flow, (v, i) = _flow(rows), _split(y)
+        y1 = self.advance(rows, t, y, h)
+        place = jnp.full(v.shape, jnp.inf, v.dtype)
+        slope = place
+        if flow.thresh is not None:
+            flow = jax.tree.map(lambda number: jnp.broadcast_to(number, v.shape), flow)
+            resolution = jnp.finfo(t.dtype).eps * (t + h)
+            crosses, s = locate(flow, v, i, h, resolution, (g0 < 0) & (h > 0), running)
+            place = jnp.where(crosses, jnp.minimum(s, h), jnp.inf)
+            slope = jnp.broadcast_to(slope_at_threshold(flow, _split(y1)[1]), v.shape)
+        every = jnp.ones(v.shape[:1], bool)
+        # A step is as long as it may be.
+        return y1, Look(place, jnp.isfinite(place), slope, every, jnp.full(v.shape[:1], jnp.inf, v.dtype), memory)
+
+    def locate(self, rows, t, y, h, lane, look, search):
+        x = jnp.take_along_axis(look.place, lane[:, None], axis=1)[:, 0]
+        return jnp.where(search, lane, FREE), x
+
+    def advance(self, rows, t, y, h):
+        flow, (v, i) = _flow(rows), _split(y)
+        return tuple(x for x in flow.advance(flow.coefficients(h), v, i) if x is not None)
+
+    def linearise(self, rows, t, y, h):
+        y1, by_h = jax.jvp(lambda h: self.advance(rows, t, y, h), (h,), (jnp.ones_like(h),))
+        return y1, by_h, ()
+
+    def pull_back(self, rows, numbers, t, y, h, known, ct):
+        _, pull = jax.vjp(lambda n, t, y: self.advance(rows(n), t, y, h), numbers, t, y)
+        return pull(ct)
+
+
+def _flow(rows: Rows) -> LinearFlow:
+    """The closed form of every sample's model: each number with the batch in front, or 1 where all share it."""
+
+    def one(numbers) -> LinearFlow:
+        flow = valid_closed_form(eqx.combine(numbers, rows.rest))
+        if flow is None:
+            raise ValueError("this model has no closed form")
+        return flow
+
+    shared = all(leaf.shape[0] == 1 for leaf in jax.tree.leaves(rows.numbers))
+    if shared:
+        return jax.tree.map(lambda leaf: leaf[None], one(jax.tree.map(lambda leaf: leaf[0], rows.numbers)))
+    axes = jax.tree.map(lambda leaf: None if leaf.shape[0] == 1 else 0, rows.numbers)
+    numbers = jax.tree.map(lambda leaf: leaf[0] if leaf.shape[0] == 1 else leaf, rows.numbers)
+    return jax.vmap(one, in_axes=(axes,))(numbers)
+
+
+def _split(y: Channels) -> tuple[_Reals, Any]:
+    return y[0], (y[1] if len(y) > 1 else None)

@@ -1,0 +1,224 @@
+"""What all networks of event-driven spiking neurons have in common: their options, and what one can ask them."""
+
+import abc
+from typing import Any, Literal
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from .arguments import (
+    as_floats,
+    checked_controller,
+    checked_count,
+    checked_dtype,
+    checked_engine,
+    checked_size,
+    checked_slope,
+    checked_time,
+    step_limit,
+)
+from .engine.control import make_control
+from .engine.feed_forward import Solving, Wanted
+from .engine.layer_run import LayerRun
+from .engine.report import Check, Report, settle
+from .engine.results import RESULTS
+from .engine.step import make_stepper
+from .engine.trains import spike_trains
+from .neuron_models import NeuronModel
+
+
+class Record(eqx.Module):
+    """All spikes of a run.
+
+    - `times`: one array per layer with the spike times in ms, sorted, `inf` behind the last.
+    - `neurons`: one array per layer that says which neuron emitted each of them, -1 behind the last.
+    - `slopes`: one array per layer with the slope dg/dt of the spike condition at each spike, `inf`
+        where an arrival lifted the neuron over its threshold at once. A small slope is a graze:
+        gradients of that spike time are as large as the slope is small.
+    - `result`: how the run ended.
+
+    A recurrent network is one layer.
+    """
+
+    times: tuple[Float[Array, " max_event_steps"], ...]
+    neurons: tuple[Int[Array, " max_event_steps"], ...]
+    slopes: tuple[Float[Array, " max_event_steps"], ...]
+    result: RESULTS
+
+
+class AbstractNetwork(eqx.Module):
+    """A network of spiking neurons, simulated by events."""
+
+    solver: diffrax.AbstractSolver
+    stepsize_controller: diffrax.AbstractStepSizeController
+    in_size: int = eqx.field(static=True)
+    max_solver_time: float = eqx.field(static=True)
+    solver_stepsize: float = eqx.field(static=True)
+    max_event_steps: int = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+    min_slope: float = eqx.field(static=True)
+    engine: str = eqx.field(static=True)
+    output_no_spike_value: float = eqx.field(static=True)
+    dtype: Any = eqx.field(static=True)
+    throw: bool = eqx.field(static=True)
+
+    def _set_options(
+        self,
+        in_size: int,
+        max_solver_time: float,
+        solver_stepsize: float | None,
+        max_event_steps: int,
+        output_no_spike_value: float,
+        dtype: Any,
+        rtol: float | None,
+        atol: float | None,
+        solver: diffrax.AbstractSolver | None,
+        stepsize_controller: diffrax.AbstractStepSizeController | None,
+        max_steps: int | None,
+        min_slope: float,
+        engine: Literal["auto", "numerical"],
+        throw: bool,
+    ) -> None:
+        """Check and keep what every network is told, in the constructor."""
+        self.in_size = checked_size("in_size", in_size)
+        self.dtype = checked_dtype(dtype)
+        self.max_solver_time = checked_time("max_solver_time", max_solver_time)
+        stepsize = self.max_solver_time / 50 if solver_stepsize is None else solver_stepsize
+        self.solver_stepsize = checked_time("solver_stepsize", stepsize)
+        self.max_event_steps = checked_count("max_event_steps", max_event_steps)
+        self.output_no_spike_value = float(output_no_spike_value)
+        self.throw = bool(throw)
+        self.solver = diffrax.Tsit5() if solver is None else solver
+        self.stepsize_controller = checked_controller(stepsize_controller, rtol, atol)
+        self.max_steps = step_limit(max_steps, self.stepsize_controller, self.max_solver_time, self.solver_stepsize)
+        self.min_slope = checked_slope(min_slope)
+        self.engine = checked_engine(engine)
+        self._solving()
+
+    @abc.abstractmethod
+    def _run(
+        self,
+        in_spikes: Float[Array, "inputs spikes"],
+        wanted: Wanted,
+        checks: tuple[Check, ...] = (),
+        max_spikes: int | None = None,
+        n_layers: int | None = None,
+    ) -> tuple[list[LayerRun], Report]:
+        """The runs of the first `n_layers` layers, and what went wrong. `max_spikes` limits those of an output."""
+
+    @property
+    @abc.abstractmethod
+    def _outputs(self) -> tuple[bool, ...]:
+        """Which neurons of the last layer are outputs."""
+
+    @abc.abstractmethod
+    def _neurons_of(self, layer: int) -> NeuronModel:
+        """The neurons of a layer."""
+
+    def ttfs(self, in_spikes: ArrayLike) -> Float[Array, " out"]:
+        """The time to first spike of every output neuron, shape `(out,)`, in ms.
+
+        `output_no_spike_value` stands for no spike, and has derivative 0. **Raises** `ValueError`
+        for bad input and `SimulationError` for a run that cannot be completed, as do all queries.
+        """
+        spikes, report = _first_spikes(self, self._input(in_spikes), self._time(self.max_solver_time), 1, False)
+        return self._settle(spikes[:, 0], report)
+
+    def spikes_until_t(
+        self, in_spikes: ArrayLike, final_time: float | Float[Array, ""], max_spikes: int
+    ) -> Float[Array, "out max_spikes"]:
+        """The spike times of every output neuron up to and including `final_time`, in ms.
+
+        Shape `(out, max_spikes)`, sorted and padded with `output_no_spike_value`. A neuron that
+        spikes more often than `max_spikes` is an error. `final_time` lies in 0 … `max_solver_time`.
+        """
+        final_time = self._time(final_time)
+        max_spikes = checked_count("max_spikes", max_spikes)
+        spikes, report = _first_spikes(self, self._input(in_spikes), final_time, max_spikes, True)
+        return self._settle(spikes, report)
+
+    def record(self, in_spikes: ArrayLike) -> Record:
+        """All spikes of all layers, with the neuron that emitted each, and how the run ended."""
+        record, report = _record(self, self._input(in_spikes))
+        return self._settle(record, report)
+
+    def __hash__(self) -> int:
+        # By identity, so that `jax.jit(net.ttfs)` can look the bound method up.
+        return id(self)
+
+    def _states_of(self, layer: int, in_spikes: ArrayLike, times: ArrayLike) -> Array:
+        times = as_floats("times", times, self.dtype)
+        if times.ndim != 1:
+            raise ValueError(f"times has shape {times.shape}, expected (times,): pass a one-dimensional array")
+        states, report = _states(self, self._input(in_spikes), times, layer)
+        return self._settle(states, report)
+
+    def _solving(self) -> Solving:
+        stepper = make_stepper(self.solver, self.stepsize_controller)
+        control = make_control(self.stepsize_controller, self.solver, self.solver_stepsize)
+        closed_form = self.engine == "auto"
+        return Solving(stepper, control, self.max_steps, self.max_event_steps, self.min_slope, closed_form)
+
+    def _input(self, in_spikes: ArrayLike) -> Float[Array, "inputs spikes"]:
+        in_spikes = as_floats("in_spikes", in_spikes, self.dtype)
+        if in_spikes.ndim == 3 and in_spikes.shape[1] == self.in_size:
+            raise ValueError(
+                f"in_spikes has shape {in_spikes.shape}, expected ({self.in_size}, spikes): "
+                "for a batch use jax.vmap(net.ttfs)(in_spikes)"
+            )
+        if in_spikes.ndim != 2 or in_spikes.shape[0] != self.in_size:
+            turned = in_spikes.ndim == 2 and in_spikes.shape[1] == self.in_size
+            advice = "transpose it" if turned else "one row per input channel, padded with inf"
+            raise ValueError(f"in_spikes has shape {in_spikes.shape}, expected ({self.in_size}, spikes): {advice}")
+        return in_spikes
+
+    def _time(self, time: float | Array) -> Float[Array, ""]:
+        time = jnp.asarray(time, self.dtype)
+        if time.ndim != 0:
+            raise ValueError(f"final_time has shape {time.shape}, expected a scalar")
+        return time
+
+    def _settle(self, out: Any, report: Report) -> Any:
+        return settle(out, report) if self.throw else out
+
+
+@eqx.filter_jit
+def _first_spikes(net: AbstractNetwork, in_spikes: Array, final_time: Array, max_spikes: int, complete: bool):
+    """The first spikes of the output neurons; if `complete`, having more of them is a failure."""
+    wanted = Wanted(final_time, stop_after=max_spikes + 1 if complete else max_spikes)
+    runs, report = net._run(
+        in_spikes, wanted, (_within(net, "final_time", final_time),), max_spikes if complete else None
+    )
+    outputs = net._outputs
+    trains = spike_trains(runs[-1].times, runs[-1].neurons, len(outputs), max_spikes)
+    if not all(outputs):
+        trains = trains[jnp.asarray([number for number, is_output in enumerate(outputs) if is_output], jnp.int32)]
+    return jnp.where(jnp.isfinite(trains), trains, net.output_no_spike_value), report
+
+
+@eqx.filter_jit
+def _states(net: AbstractNetwork, in_spikes: Array, times: Array, layer: int):
+    wanted = Wanted(jnp.asarray(net.max_solver_time, net.dtype), times)
+    runs, report = net._run(in_spikes, wanted, (_within(net, "times", times),), n_layers=layer + 1)
+    states = jnp.asarray(runs[-1].states)
+    return jax.vmap(net._neurons_of(layer).observe, in_axes=1, out_axes=1)(states), report
+
+
+@eqx.filter_jit
+def _record(net: AbstractNetwork, in_spikes: Array):
+    runs, report = net._run(in_spikes, Wanted(jnp.asarray(net.max_solver_time, net.dtype), slopes=True))
+    record = Record(
+        times=tuple(run.times for run in runs),
+        neurons=tuple(jnp.where(jnp.isfinite(run.times), run.neurons, -1) for run in runs),
+        slopes=tuple(jnp.asarray(run.slopes) for run in runs),
+        result=report.result(),
+    )
+    return record, report
+
+
+def _within(net: AbstractNetwork, name: str, times: Array) -> Check:
+    bad = ~((times >= 0) & (times <= net.max_solver_time))
+    return Check(times, bad, name, f"expected a time from 0 to max_solver_time = {net.max_solver_time:g} ms")
