@@ -211,13 +211,13 @@ def draw_performance(result: dict) -> None:
     left.tick_params(axis="y", length=0)
     left.set_title("Next to other programs")
 
-    for (name, rows), colour in zip(result["scaling"].items(), (BLUE, ORANGE, GREEN, PURPLE), strict=False):
+    for (name, rows), colour in zip(result["scaling"].items(), (BLUE, ORANGE, GREEN, PURPLE), strict=True):
         sizes = np.array([row[name] for row in rows], float)
         steps = np.array([row["step"] for row in rows]) * 1e3
         right.plot(sizes / sizes[0], steps, "o-", color=colour, ms=5, label=f"{name}, from {sizes[0]:g}")
     right.set(xscale="log", yscale="log", xlabel="how many times as many", ylabel="training step [ms]")
     right.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
-    right.set_yticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
+    right.set_yticks([2, 5, 10, 20, 50, 100], ["2", "5", "10", "20", "50", "100"])
     right.minorticks_off()
     right.legend(frameon=False)
     right.set_title("5-120-3 LIF, batch 256, one number changed")
