@@ -3,6 +3,7 @@
 import functools
 from typing import NamedTuple
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import oracle_recurrent
 import pytest
 
 import eventsnn
-from eventsnn import LIF, QIF, RESULTS, DeltaLIF, EvNN, FFEvNN, SimulationError
+from eventsnn import IF, LIF, QIF, RESULTS, DeltaLIF, EvNN, FFEvNN, SimulationError
 
 T_END, IN_SIZE = 60.0, 3
 KINDS = ("LIF", "QIF")
@@ -360,6 +361,69 @@ def test_permuted_neurons_give_permuted_spikes():
     np.testing.assert_allclose(b.times[0], a.times[0], rtol=0, atol=1e-11)
     real = np.isfinite(a.times[0])
     np.testing.assert_array_equal(order[b.neurons[0][real]], a.neurons[0][real])
+
+
+@pytest.mark.parametrize("engine", ["auto", "numerical"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_a_crossing_at_the_end_of_the_run_and_at_an_input_is_one_spike(engine, dtype):
+    # V = t/16 reaches 1 at 16 ms exactly; what arrives then adds nothing to V yet.
+    def net(t_end):
+        weights = np.array([[0.0, 0.0], [0.0, 0.0], [0.5, 0.0]])
+        keywords = {"tmem": 16.0, "init_bias": 1.0, "init_weights": weights, "dtype": dtype, "engine": engine}
+        if engine == "numerical":
+            # Steps of which the computer knows every digit.
+            steps = {"stepsize_controller": diffrax.ConstantStepSize(), "solver_stepsize": 0.25}
+            keywords |= {"solver": diffrax.Euler(), **steps}
+        return EvNN(IF, 2, 1, t_end, KEY, **keywords)
+
+    nothing, at_crossing = jnp.full((1, 1), jnp.inf, dtype), jnp.full((1, 1), 16.0, dtype)
+    for t_end, x in ((16.0, nothing), (16.0, at_crossing), (20.0, at_crossing)):
+        times = net(t_end).record(x).times[0][:3]
+        np.testing.assert_allclose(times, [16.0, 16.0, np.inf], rtol=4 * jnp.finfo(dtype).eps)
+    # Looking at that instant changes nothing, and shows what is behind it.
+    v_i = net(20.0).state_at_t(at_crossing, jnp.array([16.0, 0.0, 8.0], dtype))
+    np.testing.assert_allclose(v_i[:, :, 0], [[0.0, 0.0, 0.5]] * 2, atol=1e-5)
+    np.testing.assert_allclose(v_i[:, :, 1], [[0.5, 0.0, 0.0], [0.0, 0.0, 0.0]], atol=1e-5)
+
+
+def test_inputs_at_the_start_at_the_end_and_behind_it():
+    net = delta([[0, 0, 0], [0, 0, 0], [0, 0, 0], [1.5, 0, 0], [0, 1.5, 0], [0, 0, 1.5]], n_inputs=3, t_end=20.0)
+    record = net.record(jnp.array([[0.0], [20.0], [20.0 + 1e-9]]))
+    np.testing.assert_array_equal(record.times[0][:3], [0.0, 20.0, np.inf])
+    np.testing.assert_array_equal(record.neurons[0][:3], [0, 1, -1])
+    assert EvNN(LIF, 2, 0, 10.0, KEY, init_bias=2.0).ttfs(np.zeros((0, 3))).shape == (2,)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_late_times_in_float32_are_right_to_a_few_units_in_the_last_place(kind):
+    weights = np.array([[0.0, 9.0], [0.0, 0.0], [9.0, 0.0]]) * (1 if kind == "LIF" else 4)
+
+    def first_spikes(late, t_end):
+        net = EvNN(MODELS[kind], 2, 1, t_end, KEY, init_weights=weights, max_steps=100_000)
+        return np.asarray(net.ttfs(np.array([[late]])), np.float64)
+
+    early, late = first_spikes(1.0, 100.0), first_spikes(100_001.0, 100_100.0)
+    assert np.isfinite(early).all()
+    if kind == "LIF":
+        np.testing.assert_allclose(late - early, 100_000.0, rtol=0, atol=4 * np.spacing(np.float32(1e5)))
+    else:
+        # Not at rest before the input, but on the way there.
+        assert np.isfinite(late).all() and (late > 100_001).all()
+
+
+def test_gradients_through_spikes_at_one_instant_are_finite_and_right():
+    # Two equal neurons spike together and drive a third. Moved together, they move it as they do.
+    weights = np.array([[0, 0, 5.0], [0, 0, 5.0], [0, 0, 0], [9.0, 9.0, 0]])
+    net = EvNN(LIF, 3, 1, 40.0, KEY, init_weights=weights, dtype=jnp.float64)
+
+    def third(w, x):
+        w = net.connection.weights.at[3, :2].set(w)
+        return eqx.tree_at(lambda net: net.connection.weights, net, w).ttfs(x)[2]
+
+    x, h = jnp.array([[1.0]]), 1e-5
+    by_w, by_x = jax.grad(third, argnums=(0, 1))(9.0, x)
+    assert abs(by_x[0, 0] - 1) < 1e-9
+    assert abs(by_w - (third(9.0 + h, x) - third(9.0 - h, x)) / (2 * h)) < 1e-7
 
 
 # Limits and errors.

@@ -15,6 +15,13 @@ from .rows import Channels, Rows
 
 _Lanes = Float[Array, "batch neurons"]
 
+# A step whose cubic peaks below threshold is looked into if the threshold lies within this fraction of the height by
+# which the peak stands out over both ends.
+PEAK_MARGIN = 0.5
+
+# A step shorter than the resolution of this fraction of the run is too small at any time.
+_EARLY = 1e-3
+
 
 def condition_and_slope(rows: Rows, t: _Lanes, y: Channels, slope: Channels) -> tuple[_Lanes, _Lanes]:
     """The spike condition g, and dg/dt along the trajectory."""
@@ -24,6 +31,11 @@ def condition_and_slope(rows: Rows, t: _Lanes, y: Channels, slope: Channels) -> 
 def time_resolution(t: _Lanes) -> _Lanes:
     """The distance at which two times count as equal: four units in the last place."""
     return 4 * jnp.finfo(t.dtype).eps * jnp.abs(t)
+
+
+def shortest_step(t: Float[Array, "..."], t_end: Float[Array, "..."]) -> Float[Array, "..."]:
+    """A step that is shorter says that the solver cannot go on."""
+    return time_resolution(jnp.maximum(t, _EARLY * t_end)) / 4
 
 
 class Cubic(eqx.Module):

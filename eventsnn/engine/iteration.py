@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .control import AbstractControl
-from .crossing import Bracket, Cubic, condition_and_slope, time_resolution
+from .crossing import PEAK_MARGIN, Bracket, Cubic, condition_and_slope, shortest_step, time_resolution
 from .lanes import (
     ARRIVAL,
     END,
@@ -27,15 +27,8 @@ from .lanes import (
     Lanes,
 )
 from .materialise import materialised
-from .rows import Channels, Rows
+from .rows import Channels, Rows, all_finite, select
 from .step import AbstractStepper
-
-# A step whose cubic peaks below threshold is looked into if the threshold lies within this
-# fraction of the height by which the peak stands out over both ends.
-_PEAK_MARGIN = 0.5
-
-# A step shorter than the resolution of this fraction of the run is too small at any time.
-_EARLY = 1e-3
 
 _Reals = Float[Array, "batch neurons"]
 _Bools = Bool[Array, "batch neurons"]
@@ -118,7 +111,7 @@ def next_weights(weights: Float[Array, "batch inputs neurons"], sources: Int[Arr
 def after_event(rows: Rows, y: Channels, arrived: _Bools, weights: _Reals, spiked: _Bools) -> Channels:
     """The state after the arrival or the spike that ends a step, if there is one."""
     y_arrived, y_reset = rows.arrive(y, weights), rows.reset(y, spiked)
-    return _select(arrived, y_arrived, _select(spiked, y_reset, y))
+    return select(arrived, y_arrived, select(spiked, y_reset, y))
 
 
 def _plan(physics: Physics, lanes: Lanes) -> _Plan:
@@ -163,13 +156,13 @@ def _judge(lanes: Lanes, plan: _Plan, attempt: _Attempt) -> _Verdict:
     resolution = time_resolution(t1)
     moving = h > 0
     stepping = (lanes.search == STEPPING) & ~lanes.done & ~plan.instant
-    kept = stepping & moving & attempt.keep & _all_finite(attempt.y1)
+    kept = stepping & moving & attempt.keep & all_finite(attempt.y1)
 
     # A whole step either crosses the threshold, or may do so inside, or is just a step.
     at_end = (g1 >= 0) | ((d1 > 0) & (g1 + d1 * resolution >= 0))
     crosses = kept & (plan.g0 < 0) & at_end
     height = attempt.peak - jnp.maximum(plan.g0, g1)
-    touches = (attempt.peak + _PEAK_MARGIN * height >= 0) & (attempt.x_peak * h > resolution)
+    touches = (attempt.peak + PEAK_MARGIN * height >= 0) & (attempt.x_peak * h > resolution)
     probe = kept & (plan.g0 < 0) & ~at_end & touches
     whole = (kept & ~crosses & ~probe) | (stepping & ~moving & plan.to_limit)
 
@@ -211,15 +204,15 @@ def _carry_out(
     kind = jnp.where(lanes.done, NOTHING, verdict.kind)
     arrived, spiked = kind == ARRIVAL, kind >= ROOT
     sources = from_list(physics.arrivals.sources, lanes.arrival, 0)
-    y_end = _select(plan.h > 0, attempt.y1, lanes.y)
+    y_end = select(plan.h > 0, attempt.y1, lanes.y)
     y = after_event(physics.rows, y_end, arrived, next_weights(physics.weights, sources), spiked)
-    y = _select(kind == NOTHING, lanes.y, y)
+    y = select(kind == NOTHING, lanes.y, y)
     t = jnp.where(arrived | (kind == END), plan.limit, jnp.minimum(lanes.t + plan.h, plan.limit))
     t = jnp.where((kind == NOTHING) | (kind == INSTANT), lanes.t, t)
 
-    shortest = time_resolution(jnp.maximum(lanes.t, _EARLY * physics.t_end[:, None])) / 4
+    shortest = shortest_step(lanes.t, physics.t_end[:, None])
     too_small = (lanes.search == STEPPING) & (plan.h > 0) & ~plan.to_limit & (plan.h < shortest)
-    broken = (verdict.decided & attempt.keep & ~_all_finite(attempt.y1)) | ~_all_finite(y)
+    broken = (verdict.decided & attempt.keep & ~all_finite(attempt.y1)) | ~all_finite(y)
     status = _first_of(
         (broken, NOT_FINITE), (plan.instant & lanes.reset, RESET_HIGH), (too_small, STEP_SMALL), otherwise=lanes.status
     )
@@ -269,14 +262,3 @@ def _first_of(*cases: tuple[_Bools, int], otherwise: Int[Array, "batch neurons"]
     for holds, code in reversed(cases):
         otherwise = jnp.where(holds, jnp.int32(code), otherwise)
     return otherwise
-
-
-def _select(mask: _Bools, yes: Channels, no: Channels) -> Channels:
-    return tuple(jnp.where(mask, a, b) for a, b in zip(yes, no, strict=True))
-
-
-def _all_finite(y: Channels) -> _Bools:
-    finite = jnp.isfinite(y[0])
-    for channel in y[1:]:
-        finite = finite & jnp.isfinite(channel)
-    return finite

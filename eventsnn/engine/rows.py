@@ -10,6 +10,19 @@ from jaxtyping import Array, Bool, Float, PyTree
 Channels = tuple[Float[Array, "batch neurons"], ...]
 
 
+def select(mask: Bool[Array, "..."], yes: Channels, no: Channels) -> Channels:
+    """`yes` where the mask says so, in every channel."""
+    return tuple(jnp.where(mask, a, b) for a, b in zip(yes, no, strict=True))
+
+
+def all_finite(y: Channels) -> Bool[Array, "batch neurons"]:
+    """Whose channels are all finite."""
+    finite = jnp.isfinite(y[0])
+    for channel in y[1:]:
+        finite = finite & jnp.isfinite(channel)
+    return finite
+
+
 class Rows(eqx.Module):
     """Evaluates a model for `(batch, neurons)` rows.
 

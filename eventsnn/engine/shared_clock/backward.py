@@ -13,7 +13,7 @@ from ..adjoint import QueryCotangents, of_segment
 from ..iteration import next_weights
 from ..lanes import NOTHING
 from ..materialise import materialised
-from ..rows import Channels, Rows
+from ..rows import Channels, Rows, select
 from .forward import ARRIVAL, END, ROOT, Physics
 from .run import Segment
 
@@ -67,14 +67,14 @@ def sweep_back(
         return Rows(eqx.combine(numbers, fixed), physics.rows.rest, physics.rows.args)
 
     def hear(numbers, y, weights):
-        return _select(heard, rows(numbers).arrive(y, weights), y)
+        return select(heard, rows(numbers).arrive(y, weights), y)
 
     def forward(numbers, t, y, h):
         y1 = hear(numbers, y, weights)
         return y1, *physics.motion.linearise(rows(numbers), t, y1, h)
 
     def event(numbers, t, h, y_end, dy_dh, ct_y, ct_t):
-        _, pull_reset = jax.vjp(lambda y, n: _select(spiked, rows(n).reset(y, spiked), y), y_end, numbers)
+        _, pull_reset = jax.vjp(lambda y, n: select(spiked, rows(n).reset(y, spiked), y), y_end, numbers)
         ct_end, ct_numbers = pull_reset(ct_y)
         _, slope = jax.jvp(rows(numbers).condition, (t + h, y_end), (jnp.ones_like(t), dy_dh))
         total = jnp.sum(ct_t + sum(c * d for c, d in zip(ct_end, dy_dh, strict=True)), axis=1, keepdims=True)
@@ -122,7 +122,7 @@ def sweep_back(
     inputs = _to_inputs(total.inputs, arrival, jnp.where(from_input, late, 0))
     spikes, delays = _to_spikes(total.spikes, total.delays, segment.heard, source, jnp.where(on_its_way, late, 0))
     return Cotangents(
-        y=_select(nothing, after.y, ct_y),
+        y=select(nothing, after.y, ct_y),
         t=jnp.where(nothing, after.t, ct_start),
         numbers=jax.tree.map(lambda total, a, b: total + a + b, after.numbers, ct_numbers, ct_event),
         weights=_to_weights(after.weights, source, jnp.where(heard, ct_weights, 0)),
@@ -176,7 +176,3 @@ def _which(from_input, on_its_way, slot, before: Int[Array, " batch"]) -> Int[Ar
     of_spike = jnp.take_along_axis(slot, first, axis=1)[:, 0]
     of_list = -1 - jnp.argmax(from_input, axis=1).astype(jnp.int32)
     return jnp.where(on_way, of_spike, jnp.where(of_input, of_list, before))
-
-
-def _select(mask, yes: Channels, no: Channels) -> Channels:
-    return tuple(jnp.where(mask, a, b) for a, b in zip(yes, no, strict=True))

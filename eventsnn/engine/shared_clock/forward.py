@@ -11,15 +11,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..crossing import time_resolution
+from ..crossing import shortest_step, time_resolution
 from ..iteration import next_weights
 from ..lanes import ENDLESS, FINE, NOT_FINITE, QUEUE_FULL, RESET_HIGH, STEP_SMALL
-from ..rows import Channels, Rows
+from ..rows import Channels, Rows, all_finite, select
 from .clock import FREE, Clock, Queue, Wiring
 from .motion import AbstractMotion
-
-# A step shorter than the resolution of this fraction of the run is too small at any time.
-_EARLY = 1e-3
 
 # How a segment ends: without a step, with one as long as it likes, with a spike that arrives, with the run, with a
 # crossing. 0 is for a segment that does not exist.
@@ -115,7 +112,7 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
     h = jnp.where(still, 0, jnp.where(to_limit, room, wish))
     step, look = motion.attempt(rows, t, y, jnp.broadcast_to(h[:, None], shape), g0, clock.memory, ~jnp.all(clock.done))
 
-    moving, finite = h > 0, _all_finite(step)
+    moving, finite = h > 0, all_finite(step)
     aimed = landing & (clock.target >= 0)
     is_target = aimed[:, None] & (neuron == clock.target[:, None])
     # Whoever crosses a hair before or behind the neuron whose crossing this is spikes with it.
@@ -133,16 +130,15 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
     kind = jnp.where(root, ROOT, jnp.where(to_limit, jnp.where(arrives, ARRIVAL, END), STEP))
     kind = jnp.where(passed, kind, HOLD)
     spiked = at_once | (root[:, None] & (look.crosses | is_target))
-    y_end = _select(passed[:, None], step, y)
-    y_new = _select(spiked, rows.reset(y_end, spiked), y_end)
+    y_end = select(passed[:, None], step, y)
+    y_new = select(spiked, rows.reset(y_end, spiked), y_end)
     t_new = jnp.where(passed, jnp.where(to_limit, limit, jnp.minimum(clock.t + h, limit)), clock.t)
 
     # A step of which nothing is kept but that some neuron may cross in it says nothing about the size of the next.
     decided = moving & ~landing & ~search
-    shortest = time_resolution(jnp.maximum(clock.t, _EARLY * physics.t_end)) / 4
-    too_small = decided & ~to_limit & (h < shortest)
+    too_small = decided & ~to_limit & (h < shortest_step(clock.t, physics.t_end))
     many = jnp.where(t_new > clock.t, 0, clock.at_once) + jnp.sum(spiked, axis=1, dtype=jnp.int32)
-    status = jnp.where((decided & look.keep)[:, None] & ~finite | ~_all_finite(y_new), NOT_FINITE, FINE)
+    status = jnp.where((decided & look.keep)[:, None] & ~finite | ~all_finite(y_new), NOT_FINITE, FINE)
     status = jnp.where(at_once & clock.reset & (heard.source < 0), RESET_HIGH, status)
     status = jnp.where(too_small[:, None], STEP_SMALL, status)
     status = jnp.where((many > physics.at_most)[:, None] & spiked, ENDLESS, status)
@@ -205,7 +201,7 @@ def _hear(physics: Physics, clock: Clock) -> _Heard:
     arrival = clock.arrival + comes.astype(jnp.int32)
     next_due = jnp.minimum(next_due, jnp.min(from_lists(wiring.inputs.times, arrival, jnp.inf), axis=1))
     more = live & (jnp.any(waiting, axis=1) | (next_due <= clock.t))
-    return _Heard(_select(source >= 0, y, clock.y), arrival, waiting, queue, source, slot, more, next_due, full)
+    return _Heard(select(source >= 0, y, clock.y), arrival, waiting, queue, source, slot, more, next_due, full)
 
 
 def _send(delays: Array, clock: Clock, queue: Queue, sender, sends) -> tuple[Queue, _Bools]:
@@ -252,14 +248,3 @@ def from_lists(table: Float[Array, "batch lists arrivals"], index: Int[Array, "b
         return jnp.full(index.shape, beyond, table.dtype)
     value = jnp.take_along_axis(table, jnp.minimum(index, length - 1)[..., None], axis=2)[..., 0]
     return jnp.where(index < length, value, jnp.asarray(beyond, table.dtype))
-
-
-def _select(mask, yes: Channels, no: Channels) -> Channels:
-    return tuple(jnp.where(mask, a, b) for a, b in zip(yes, no, strict=True))
-
-
-def _all_finite(y: Channels) -> _Bools:
-    finite = jnp.isfinite(y[0])
-    for channel in y[1:]:
-        finite = finite & jnp.isfinite(channel)
-    return finite

@@ -16,15 +16,11 @@ from ...neuron_models.base import valid_closed_form
 from ...neuron_models.linear_flow import LinearFlow
 from ..closed_form.threshold import locate, slope_at_threshold
 from ..control import AbstractControl
-from ..crossing import Bracket, Cubic, condition_and_slope, time_resolution
+from ..crossing import PEAK_MARGIN, Bracket, Cubic, condition_and_slope, time_resolution
 from ..materialise import materialised
 from ..rows import Channels, Rows
 from ..step import AbstractStepper
 from .clock import FREE, NO_SPIKE
-
-# A step whose cubic peaks below threshold is looked into if the threshold lies within this fraction of the height by
-# which the peak stands out over both ends.
-_PEAK_MARGIN = 0.5
 
 # The search for a crossing ends much earlier: each round at least halves a bracket once its first guess has failed.
 _MAX_ROUNDS = 100
@@ -122,7 +118,7 @@ class NumericalMotion(AbstractMotion):
             at_end = (g1 >= 0) | ((d1 > 0) & (g1 + d1 * resolution >= 0))
             crosses = (g0 < 0) & at_end
             height = peak - jnp.maximum(g0, g1)
-            touches = (g0 < 0) & ~at_end & (peak + _PEAK_MARGIN * height >= 0) & (x_peak * h > resolution)
+            touches = (g0 < 0) & ~at_end & (peak + PEAK_MARGIN * height >= 0) & (x_peak * h > resolution)
             # A step that ends a rounding error below threshold ends at the crossing.
             place = jnp.where(crosses, jnp.where(g1 < 0, h, x_root * h), jnp.where(touches, x_peak * h, jnp.inf))
             keep, next_h, memory = self.control.decide(y, step.y1, step.error, h, memory)
@@ -198,10 +194,12 @@ class ExactMotion(AbstractMotion):
         slope = place
         if flow.thresh is not None:
             flow = jax.tree.map(lambda number: jnp.broadcast_to(number, v.shape), flow)
-            resolution = jnp.finfo(t.dtype).eps * (t + h)
-            crosses, s = locate(flow, v, i, h, resolution, (g0 < 0) & (h > 0), running)
-            place = jnp.where(crosses, jnp.minimum(s, h), jnp.inf)
+            resolution, below = time_resolution(t + h), (g0 < 0) & (h > 0)
+            crosses, s = locate(flow, v, i, h, resolution / 4, below, running)
             slope = jnp.broadcast_to(slope_at_threshold(flow, _split(y1)[1]), v.shape)
+            # A step that ends a rounding error below threshold ends at the crossing.
+            touches = below & ~crosses & (slope > 0) & (y1[0] + slope * resolution >= flow.thresh)
+            place = jnp.where(crosses, jnp.minimum(s, h), jnp.where(touches, h, jnp.inf))
         every = jnp.ones(v.shape[:1], bool)
         # A step is as long as it may be.
         return y1, Look(place, jnp.isfinite(place), slope, every, jnp.full(v.shape[:1], jnp.inf, v.dtype), memory)
