@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from works import Work
+from works import RecurrentWork, Work
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
 
-LIF, QIF = Work("LIF"), Work("QIF")
+LIF, QIF, RECURRENT = Work("LIF"), Work("QIF"), RecurrentWork()
 WIDE = Work("LIF", (350, 10), 784, 128, 2000, wide=True)
 SCALING = {
     "hidden neurons": [(n, Work(layers=(n, 3), max_event_steps=8 * n + 100)) for n in (30, 60, 120, 240, 480)],
@@ -37,7 +37,12 @@ SCALING = {
 
 
 def run_worker(
-    options: argparse.Namespace, python: str, program: str, work: Work, keep_memory: bool = False, **extra: Any
+    options: argparse.Namespace,
+    python: str,
+    program: str,
+    work: Work | RecurrentWork,
+    keep_memory: bool = False,
+    **extra: Any,
 ) -> dict[str, Any]:
     """Start a worker with an interpreter of the program's environment, and read its result.
 
@@ -103,6 +108,24 @@ def against_eventax(options: argparse.Namespace, work: Work) -> list[dict[str, A
         errors = spike_errors(run, reference, work.layers[0])
         ratio = step_time(run) / step_time(runs["eventsnn"])
         rows.append(row(work.describe(), program, run, work.batch, ratio) | {"error": errors})
+    return rows
+
+
+def recurrent(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A recurrent network whose output is to spike at some time, and how far that spike is from the reference."""
+    runs = {"eventsnn": run_worker(options, sys.executable, "eventsnn", RECURRENT)}
+    if options.devices > 1:
+        runs["eventsnn, one device"] = run_worker(options, sys.executable, "eventsnn", RECURRENT, devices=1)
+    if options.eventax:
+        runs["Eventax 0.1.0, steps of 0.1 ms"] = run_worker(options, options.eventax, "eventax", RECURRENT)
+    truth = run_worker(options, sys.executable, "reference", RECURRENT)["first"]
+    rows = []
+    for program, run in runs.items():
+        distance = np.abs(run["first"].astype(np.float64) - truth)[np.isfinite(truth) & np.isfinite(run["first"])]
+        other = float(np.mean(np.isfinite(run["first"]) != np.isfinite(truth)))
+        errors = {"median": float(np.median(distance)), "worst": float(np.max(distance)), "other": other}
+        ratio = step_time(run) / step_time(runs["eventsnn"])
+        rows.append(row(RECURRENT.describe(), program, run, RECURRENT.batch, ratio) | {"error": errors})
     return rows
 
 
@@ -212,6 +235,7 @@ PARTS = {
     "snntorch": against_snntorch,
     "jaxsnn": against_jaxsnn,
     "itself": against_itself,
+    "recurrent": recurrent,
 }
 
 

@@ -69,19 +69,80 @@ def build_eventax(job, arrays, max_event_steps=None):
     return net, eqx.is_inexact_array
 
 
+def build_recurrent_eventsnn(job, arrays, dtype=jnp.float32, **tolerances):
+    """The recurrent network of the work, and what to train of it."""
+    import eventsnn
+
+    work = job["work"]
+    net = eventsnn.EvNN(
+        eventsnn.QIF,
+        work["neurons"],
+        work["inputs"],
+        job["t_end"],
+        jax.random.PRNGKey(0),
+        init_weights=arrays["weights"],
+        wmask=arrays["mask"],
+        input_neurons=~arrays["output"],
+        output_neurons=arrays["output"],
+        max_event_steps=work["max_event_steps"],
+        dtype=dtype,
+        tmem=TMEM,
+        tsyn=TSYN,
+        init_bias=0.0,
+        **tolerances,
+    )
+    return net, eventsnn.trainable(net)
+
+
+def build_recurrent_eventax(job, arrays):
+    """The same network in Eventax."""
+    from eventax.evnn import EvNN
+    from eventax.neuron_models import QIF
+
+    work = job["work"]
+    net = EvNN(
+        neuron_model=QIF,
+        n_neurons=work["neurons"],
+        in_size=work["inputs"],
+        max_solver_time=job["t_end"],
+        key=jax.random.PRNGKey(0),
+        solver_stepsize=0.1,
+        max_event_steps=work["max_event_steps"],
+        wmask=jnp.asarray(arrays["mask"], jnp.float32),
+        init_weights=jnp.asarray(arrays["weights"]),
+        input_neurons=jnp.asarray(~arrays["output"], jnp.float32),
+        output_neurons=jnp.asarray(arrays["output"], jnp.float32),
+        tmem=TMEM,
+        tsyn=TSYN,
+        init_bias=0.0,
+    )
+    return net, eqx.is_inexact_array
+
+
+def cross_entropy(times, label, t_end):
+    """The output that spikes first should be that of the label."""
+    return -jax.nn.log_softmax(-jnp.where(jnp.isinf(times), t_end, times) / 0.5)[label]
+
+
+def squared_error(times, target, t_end):
+    """The output should spike at the target."""
+    return jnp.sum((jnp.where(jnp.isinf(times), t_end, times) - target) ** 2)
+
+
 def time_steps(net, wanted, arrays, t_end, repeats, spread=lambda function, **_: function):
     """Compile time, and the times of single steps and of the spike times alone, after a warm-up.
 
     `spread` splits a batch over devices.
     """
     weights, rest = eqx.partition(net, wanted)
-    in_spikes, labels = jnp.asarray(arrays["in_spikes"], jnp.float32), jnp.asarray(arrays["labels"])
+    recurrent = "targets" in arrays
+    of_one, labels = (squared_error, arrays["targets"]) if recurrent else (cross_entropy, arrays["labels"])
+    in_spikes, labels = jnp.asarray(arrays["in_spikes"], jnp.float32), jnp.asarray(labels)
     optimizer = optax.adam(0.01)
 
     def loss_of(weights, in_spikes, labels):
         def one(spikes, label):
-            t = eqx.combine(weights, rest).ttfs(spikes)
-            return -jax.nn.log_softmax(-jnp.where(jnp.isinf(t), t_end, t) / 0.5)[label]
+            return of_one(eqx.combine(weights, rest).ttfs(spikes), label, t_end)
 
         return jnp.mean(jax.vmap(one)(in_spikes, labels))
 
@@ -138,9 +199,35 @@ def hidden_spikes_eventax(net, in_spikes, hidden):
     return times, neurons
 
 
+def output_spikes(net, in_spikes):
+    """The first spikes of the outputs, shape `(batch, out)`."""
+    in_spikes = jnp.asarray(in_spikes, net.dtype)
+    return np.asarray(eqx.filter_jit(lambda net, x: jax.vmap(net.ttfs)(x))(net, in_spikes))
+
+
+def do_recurrent(job, arrays):
+    """A job on a recurrent work."""
+    if job["program"] == "reference":
+        jax.config.update("jax_enable_x64", True)
+        net, _ = build_recurrent_eventsnn(job, arrays, jnp.float64, rtol=1e-10, atol=1e-12, max_steps=100_000)
+        return {"first": output_spikes(net, arrays["in_spikes"])}
+    if job["program"] == "eventsnn":
+        from eventsnn import over_devices
+
+        jax.config.update("jax_num_cpu_devices", job["devices"])
+        (net, wanted), spread = build_recurrent_eventsnn(job, arrays), {"spread": over_devices}
+    else:
+        (net, wanted), spread = build_recurrent_eventax(job, arrays), {}
+    out = time_steps(net, wanted, arrays, job["t_end"], job["repeats"], **spread)
+    return out | {"first": output_spikes(net, arrays["in_spikes"])}
+
+
 def main(job_path, work_path, result_path):
     """Do the job and write what came out."""
     job, arrays = json.loads(open(job_path).read()), dict(np.load(work_path))
+    if "targets" in arrays:
+        np.savez(result_path, **do_recurrent(job, arrays))
+        return
     some = arrays["in_spikes"][: job["samples"]]
     out = {}
     if job["program"] == "reference":

@@ -68,3 +68,41 @@ class Work:
         # the same times.
         xy = rng.uniform(0, 1, (self.batch, 2))
         return 30 * np.concatenate([xy, 1 - xy, np.zeros((self.batch, 1))], 1)[..., None]
+
+
+@dataclasses.dataclass(frozen=True)
+class RecurrentWork:
+    """QIF neurons that all reach each other without delay, and one output that hears them.
+
+    Two inputs spike at 0 and at x, and the output is to spike at 5 sin(2πx/10) + x + 30 ms.
+    """
+
+    neurons: int = 21
+    inputs: int = 2
+    batch: int = 64
+    max_event_steps: int = 500
+    t_end: float = 80.0
+
+    def describe(self) -> str:
+        """In a few words."""
+        return f"{self.neurons - 1} recurrent QIF, 1 output, batch {self.batch}"
+
+    def make(self) -> dict[str, np.ndarray]:
+        """Weights, which of them there are, which neuron is the output, input spikes and targets.
+
+        The output spikes after about as long as the targets ask for, and every neuron about once before.
+        """
+        rng = np.random.default_rng(0)
+        hidden, rows = self.neurons - 1, self.neurons + self.inputs
+        weights = np.zeros((rows, self.neurons))
+        weights[:hidden, :hidden] = rng.normal(0.5, 1.0, (hidden, hidden))
+        weights[:hidden, hidden] = rng.normal(0.48, 0.2, hidden)
+        weights[self.neurons :, :hidden] = rng.normal(8.0, 3.0, (self.inputs, hidden))
+        x = rng.uniform(0, 10, self.batch)
+        return {
+            "weights": weights.astype(np.float32),
+            "mask": weights != 0,
+            "output": np.arange(self.neurons) == hidden,
+            "in_spikes": np.stack([np.zeros(self.batch), x], axis=1)[..., None].astype(np.float32),
+            "targets": (5 * np.sin(2 * np.pi * x / 10) + x + 30).astype(np.float32),
+        }
