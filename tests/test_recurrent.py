@@ -21,6 +21,10 @@ NAMES = {"LIF": ("ic", "tmem", "tsyn", "thresh", "vreset", "y0"), "QIF": ("ic", 
 DELAYS = ("none", "some", "long")
 KEY = jax.random.PRNGKey(0)
 
+# Each engine is a compilation; one of them stays in the quick run.
+ENGINES = pytest.mark.parametrize("engine", ["auto", pytest.param("numerical", marks=pytest.mark.slow)])
+PRECISIONS = pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.slow)])
+
 
 def make_theta(kind, n, delays, seed, t_end=T_END):
     """A network of excitatory and inhibitory neurons; delays are none, 0 for a third and up to 20 ms, or 1 to 20 ms."""
@@ -105,7 +109,7 @@ def assert_spikes(kind, net, theta, bar):
     return count
 
 
-@pytest.mark.parametrize("delays", DELAYS)
+@pytest.mark.parametrize("delays", [DELAYS[0], DELAYS[1], pytest.param(DELAYS[2], marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_small_networks_spike_as_the_oracle(kind, delays):
     bar = {"LIF": 1e-9, "QIF": 1e-7}[kind]
@@ -194,7 +198,7 @@ def assert_close(gradients, expected, bar):
 @pytest.mark.parametrize(
     "question",
     [
-        Question("LIF", "some", False),
+        pytest.param(Question("LIF", "some", False), marks=pytest.mark.slow),
         pytest.param(Question("LIF", "none", True), marks=pytest.mark.slow),
         pytest.param(Question("QIF", "some", True), marks=pytest.mark.slow),
     ],
@@ -210,6 +214,7 @@ def test_gradients_equal_central_differences_of_the_oracle(question):
     assert_close(gradients, central_differences(loss, theta), 1e-6)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_vmap_equals_the_vmap_of_gradients_and_long_runs_are_replayed(monkeypatch):
     # With room for 8 segments everything is replayed in pieces.
     monkeypatch.setattr("eventsnn.engine.shared_clock.network._RECORDED", 8)
@@ -269,16 +274,17 @@ def delta(weights, n_inputs=1, t_end=20.0, **keywords):
     return EvNN(DeltaLIF, weights.shape[1], n_inputs, t_end, KEY, init_weights=weights, **keywords)
 
 
-@pytest.mark.parametrize("engine", ["auto", "numerical"])
+@ENGINES
 def test_a_chain_without_delays_spikes_at_one_instant_in_the_order_of_cause(engine):
     # The input fires neuron 2, that fires 0, that fires 1.
     net = delta([[0, 1.5, 0], [0, 0, 0], [1.5, 0, 0], [0, 0, 1.5]], engine=engine)
     record = net.record(jnp.array([[3.0]]))
     np.testing.assert_array_equal(record.times[0][:4], [3.0, 3.0, 3.0, np.inf])
     np.testing.assert_array_equal(record.neurons[0][:3], [2, 0, 1])
+    assert np.isinf(record.slopes[0]).all()
 
 
-@pytest.mark.parametrize("engine", ["auto", "numerical"])
+@ENGINES
 @pytest.mark.parametrize("jit", [False, True])
 def test_neurons_that_fire_each_other_without_delay_are_an_error(engine, jit):
     net = delta([[0, 1.5], [1.5, 0], [1.5, 0]], engine=engine, max_event_steps=1000)
@@ -305,7 +311,7 @@ def test_delays_too_short_to_be_told_from_none_are_an_error_as_well():
 
 
 @pytest.mark.parametrize("order", [[0, 1], [1, 0]])
-@pytest.mark.parametrize("engine", ["auto", "numerical"])
+@ENGINES
 def test_of_two_neurons_that_cross_in_one_step_the_earlier_is_first_and_stops_the_later(engine, order):
     # Both are driven over their threshold; the first to spike inhibits the other for good.
     bias = np.array([2.0, 1.9])[order]
@@ -314,10 +320,11 @@ def test_of_two_neurons_that_cross_in_one_step_the_earlier_is_first_and_stops_th
     net = EvNN(LIF, 2, 1, 20.0, KEY, init_weights=weights, init_bias=bias, dtype=jnp.float64, engine=engine, rtol=1e-9)
     record = net.record(jnp.full((1, 1), jnp.inf))
     assert list(record.neurons[0][:2]) == [order.index(0), -1]
+    assert abs(record.slopes[0][0] - 1 / 20) < 1e-6
     assert abs(record.times[0][0] - 20 * np.log(2)) < 1e-7
 
 
-@pytest.mark.parametrize("engine", ["auto", "numerical"])
+@ENGINES
 def test_equal_neurons_that_inhibit_each_other_spike_together(engine):
     # At one instant spikes come before what they send: neither can hold the other back.
     weights = np.array([[0.0, -9.0], [-9.0, 0.0], [0.0, 0.0]])
@@ -363,8 +370,8 @@ def test_permuted_neurons_give_permuted_spikes():
     np.testing.assert_array_equal(order[b.neurons[0][real]], a.neurons[0][real])
 
 
-@pytest.mark.parametrize("engine", ["auto", "numerical"])
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@ENGINES
+@PRECISIONS
 def test_a_crossing_at_the_end_of_the_run_and_at_an_input_is_one_spike(engine, dtype):
     # V = t/16 reaches 1 at 16 ms exactly; what arrives then adds nothing to V yet.
     def net(t_end):
@@ -394,6 +401,7 @@ def test_inputs_at_the_start_at_the_end_and_behind_it():
     assert EvNN(LIF, 2, 0, 10.0, KEY, init_bias=2.0).ttfs(np.zeros((0, 3))).shape == (2,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_late_times_in_float32_are_right_to_a_few_units_in_the_last_place(kind):
     weights = np.array([[0.0, 9.0], [0.0, 0.0], [9.0, 0.0]]) * (1 if kind == "LIF" else 4)
@@ -513,7 +521,7 @@ def test_a_neuron_that_never_spikes_has_gradient_0():
         np.testing.assert_array_equal(leaf, 0)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@PRECISIONS
 def test_a_saved_network_gives_the_same_spikes_to_the_bit(dtype, tmp_path):
     net = EvNN(
         QIF,

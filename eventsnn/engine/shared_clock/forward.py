@@ -122,7 +122,8 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
     first = jnp.argmin(jnp.where(early, look.place, jnp.inf), axis=1).astype(jnp.int32)
     search = kept & ~still & jnp.any(early, axis=1)
     target, x = motion.locate(rows, clock.t, y, h, first, look, search)
-    passed = (kept & ~search) | (to_limit & ~moving)
+    # A step of no length is one as well: at the end of the run, or to a crossing that is here.
+    passed = (kept & ~search) | ((to_limit | (landing & ~still)) & ~moving)
 
     # A crossing that cannot be told from an arrival is decided by the arrival.
     arrives = heard.due <= physics.t_end
@@ -163,7 +164,7 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
         arrival=heard.arrival,
         waiting=heard.waiting | spiked,
         queue=_note_sent(heard.queue, spiked, count),
-        target=jnp.where(search, target, jnp.where(moving, FREE, clock.target)),
+        target=jnp.where(search, target, jnp.where(moving | passed, FREE, clock.target)),
         x=jnp.where(search, x, clock.x),
         jumped=spiked | (jumped & ~moved),
         reset=spiked | (clock.reset & ~moved & (heard.source < 0)),

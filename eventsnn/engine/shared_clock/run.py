@@ -10,7 +10,7 @@ from ..rows import Channels
 from ..run import Lookups
 from ..spike_list import SpikeList, append, empty_list
 from .clock import Clock, start_clock
-from .forward import Event, Physics, iterate
+from .forward import ROOT, Event, Physics, iterate
 
 
 class Segment(eqx.Module):
@@ -107,7 +107,8 @@ def advance(physics: Physics, run: Run) -> Run:
     """One iteration, with its spikes and, where they are wanted, its segment and its lookups."""
     clock, event = iterate(physics, run.clock, run.spikes.count)
     times = jnp.broadcast_to(clock.t[:, None], event.spiked.shape)
-    spikes, slot = append(run.spikes, event.spiked, times, event.slope)
+    slopes = jnp.where((event.kind == ROOT)[:, None], event.slope, jnp.inf)
+    spikes, slot = append(run.spikes, event.spiked, times, slopes)
     lookups = None if run.lookups is None else _look_up(run.lookups, run.clock, event.y)
     segments = None
     if run.segments is not None:
