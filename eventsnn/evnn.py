@@ -80,7 +80,7 @@ class FFEvNN(AbstractNetwork):
         - `in_size`: the number of input channels.
         - `neuron_model`: a `NeuronModel` class for all layers, or one per layer.
         - `max_solver_time`: how long to simulate, in ms.
-        - `key`: a JAX random key for weights and biases.
+        - `key`: a JAX random key for weights, delays and biases.
         - `solver_stepsize`: the first step in ms, or the step of a constant step size; by default
             a fiftieth of `max_solver_time`.
         - `max_event_steps`: how many spikes a layer may emit in one run.
@@ -230,6 +230,7 @@ class EvNN(AbstractNetwork):
         - `neuron_model`: a `NeuronModel` class.
         - `n_neurons`: how many neurons there are.
         - `in_size`: the number of input channels.
+        - `max_solver_time`: how long to simulate, in ms.
         - `key`: a JAX random key for weights, delays and biases.
         - `input_neurons`: which neurons the input channels reach, a boolean mask of shape
             `(n_neurons,)`; by default all.
@@ -237,8 +238,6 @@ class EvNN(AbstractNetwork):
         - `wmask`: which connections there are, a boolean mask of shape
             `(n_neurons + in_size, n_neurons)`: a row for each neuron, then one for each input.
         - `max_pending`: how many spikes may be on their way to a neuron at the same time, with delays.
-        - `max_solver_time`: how long to simulate, in ms.
-        - `key`: a JAX random key for weights and biases.
         - `solver_stepsize`: the first step in ms, or the step of a constant step size; by default
             a fiftieth of `max_solver_time`.
         - `max_event_steps`: how many spikes the network may emit in one run.

@@ -67,12 +67,22 @@ class Synapses(eqx.Module):
         """The weights, 0 where there is no connection."""
         return self.weights if self.mask is None else jnp.where(self.mask, self.weights, 0)
 
+    @property
+    def total_delays(self) -> Float[Array, "inputs neurons"] | None:
+        """How long a spike is on its way in all, or `None` if all arrive at once."""
+        if self.delays is None and self.axonal_delays is None:
+            return None
+        delays = jnp.zeros(self.weights.shape, self.weights.dtype)
+        if self.delays is not None:
+            delays = delays + self.delays.frozen().value
+        if self.axonal_delays is not None:
+            delays = delays + self.axonal_delays.frozen().value[:, None]
+        return delays
+
     def deliver(self, spikes: Arrivals) -> Arrivals:
         """What arrives, and when, from the spikes of the layer before in one list."""
-        if self.delays is not None:
-            delays = self.delays.frozen().value
-            if self.axonal_delays is not None:
-                delays = delays + self.axonal_delays.frozen().value[:, None]
+        delays = self.total_delays
+        if self.delays is not None and delays is not None:
             return delayed(spikes, delays)
         if self.axonal_delays is not None:
             return delayed_alike(spikes, self.axonal_delays.frozen().value)

@@ -59,14 +59,10 @@ def _split(synapses: Synapses, size: int) -> tuple[Synapses, Synapses]:
 
 def _delays(synapses: Synapses) -> Array | None:
     """From neuron to neuron, infinite where there is no connection; `None` if there are none at all."""
-    if synapses.delays is None and synapses.axonal_delays is None:
-        return None
-    delays = jnp.zeros(synapses.weights.shape, synapses.weights.dtype)
-    if synapses.delays is not None:
-        delays = delays + synapses.delays.frozen().value
-    if synapses.axonal_delays is not None:
-        delays = delays + synapses.axonal_delays.frozen().value[:, None]
-    return delays if synapses.mask is None else jnp.where(synapses.mask, delays, jnp.inf)
+    delays = synapses.total_delays
+    if delays is None or synapses.mask is None:
+        return delays
+    return jnp.where(synapses.mask, delays, jnp.inf)
 
 
 def report_of_recurrent(

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Int
 
 from ..lanes import NOTHING
 from ..rows import Channels
-from ..run import Lookups
+from ..run import Lookups, start_lookups
 from ..spike_list import SpikeList, append, empty_list
 from .clock import Clock, start_clock
 from .forward import ROOT, Event, Physics, iterate
@@ -62,11 +62,7 @@ def start_run(
     batch, dtype = y0[0].shape[0], y0[0].dtype
     lists = physics.wiring.inputs.times.shape[1]
     clock = start_clock(y0, *physics.motion.start(y0, physics.t_end), lists, physics.pending)
-    lookups = None
-    if times is not None:
-        shape = (*y0[0].shape, times.shape[1])
-        start = tuple(jnp.broadcast_to(channel[..., None], shape) for channel in y0)
-        lookups = Lookups(times, jnp.zeros(shape, jnp.int32), jnp.zeros(shape, dtype), start)
+    lookups = None if times is None else start_lookups(y0, times)
     segments = _empty_segments(y0, recorded) if recorded else None
     spikes = empty_list(batch, capacity, dtype, slopes)
     return Run(jnp.zeros((), jnp.int32), clock, spikes, lookups, segments, clock.segments)
