@@ -1,6 +1,7 @@
 """Spiking neural networks by events: any ODE neuron, exact spike times, exact gradients."""
 
 from .connections import Dense as Dense
+from .connections import Sparse as Sparse
 from .devices import over_devices as over_devices
 from .engine.report import SimulationError as SimulationError
 from .engine.results import RESULTS as RESULTS

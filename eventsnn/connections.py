@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
 from .neuron_models.parameter import Parameter, checked_array, reject, trainable_names
 
@@ -64,23 +65,94 @@ class Dense(eqx.Module):
         delays are to be trained and there are none.
         """
         shape = (n_inputs, n_neurons)
-        self.weights = _make_weights(shape, init_weights, wlim, wmean, fan_in_mode, dtype, key)
+        self.weights = _make_weights(shape, init_weights, wlim, wmean, fan_in_mode, n_inputs, dtype, key)
         self.mask = None if wmask is None else jnp.asarray(wmask, bool)
         if self.mask is not None and self.mask.shape != shape:
             raise ValueError(f"wmask has shape {self.mask.shape}, expected {shape}")
-        names = trainable_names(trainable, CONNECTION_TRAINABLE)
-        # A key of their own, so that the weights are the same with and without delays.
-        keys = [None, None] if key is None else [jax.random.fold_in(key, number) for number in (1, 2)]
-        self.delays = _make_delays("delays", shape, init_delays, "dlim", dlim, names, dtype, keys[0])
-        self.axonal_delays = _make_delays(
-            "axonal_delays", (n_inputs,), init_axonal_delays, "axonal_dlim", axonal_dlim, names, dtype, keys[1]
+        self.delays, self.axonal_delays = _make_all_delays(
+            shape, n_inputs, init_delays, dlim, init_axonal_delays, axonal_dlim, trainable, dtype, key
         )
+
+
+class Sparse(eqx.Module):
+    """Synapses one by one: memory and time follow how many there are, and not how many there could be.
+
+    A spike of input `rows[s]` arrives at neuron `targets[s]` through synapse *s*, after `axonal_delays[rows[s]] +
+    delays[s]`, in ms. Two synapses may join the same input to the same neuron.
+
+    - `rows`, `targets`: where each synapse comes from and leads to, sorted by `rows`; shape `(synapses,)`.
+    - `weights`: shape `(synapses,)`.
+    - `delays`: synaptic delays, shape `(synapses,)`, or `None` for none at all.
+    - `axonal_delays`: those that all synapses of an input share, shape `(inputs,)`, or `None`.
+    - `n_inputs`, `n_neurons`: how many inputs and neurons there are.
+    """
+
+    rows: Int[Array, " synapses"]
+    targets: Int[Array, " synapses"]
+    weights: Float[Array, " synapses"]
+    delays: Parameter | None
+    axonal_delays: Parameter | None
+    n_inputs: int = eqx.field(static=True)
+    n_neurons: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_neurons: int,
+        synapses: ArrayLike,
+        *,
+        init_weights: ArrayLike | None = None,
+        wlim: float | None = None,
+        wmean: float = 0.0,
+        fan_in_mode: str | None = None,
+        init_delays: ArrayLike | None = None,
+        dlim: float | None = None,
+        init_axonal_delays: ArrayLike | None = None,
+        axonal_dlim: float | None = None,
+        trainable: Iterable[str] = (),
+        dtype=jnp.float32,
+        key: PRNGKeyArray | None = None,
+    ):
+        """**Arguments:**
+
+        - `n_inputs`, `n_neurons`: how many inputs and neurons there are.
+        - `synapses`: from which input to which neuron each leads, whole numbers of shape `(synapses, 2)`, in any
+            order. What is given for each synapse is given in this order, and then sorted with it.
+        - All else is as in `Dense`, with weights and delays of shape `(synapses,)`. The fan-in of
+            `fan_in_mode` is how many synapses the neuron has.
+
+        **Raises:** `ValueError` as `Dense` does, and if a synapse leads from or to what is not there.
+        """
+        pairs = np.asarray(synapses)
+        if pairs.ndim != 2 or pairs.shape[1] != 2 or not (np.issubdtype(pairs.dtype, np.integer) or not pairs.size):
+            raise ValueError(
+                f"synapses has shape {pairs.shape} and dtype {pairs.dtype}, "
+                "expected whole numbers of shape (synapses, 2)"
+            )
+        for column, (name, size) in enumerate([("an input", n_inputs), ("a neuron", n_neurons)]):
+            bad = (pairs[:, column] < 0) | (pairs[:, column] >= size)
+            if bad.any():
+                number = int(np.argmax(bad))
+                value = pairs[number, column]
+                raise ValueError(f"synapses[{number}, {column}] is {value}, expected {name} from 0 to {size - 1}")
+        order = np.argsort(pairs[:, 0], kind="stable")
+        rows, targets = pairs[:, 0].astype(np.int32), pairs[:, 1].astype(np.int32)
+        shape = (len(pairs),)
+        fan_in = np.bincount(targets, minlength=n_neurons)[targets]
+        weights = _make_weights(shape, init_weights, wlim, wmean, fan_in_mode, fan_in, dtype, key)
+        delays, self.axonal_delays = _make_all_delays(
+            shape, n_inputs, init_delays, dlim, init_axonal_delays, axonal_dlim, trainable, dtype, key
+        )
+        self.rows, self.targets = jnp.asarray(rows[order]), jnp.asarray(targets[order])
+        self.weights = weights[order]
+        self.delays = None if delays is None else Parameter(delays.value[order], delays.trainable)
+        self.n_inputs, self.n_neurons = n_inputs, n_neurons
 
 
 CONNECTION_TRAINABLE = ("delays", "axonal_delays")
 
 
-def _make_weights(shape, init_weights, wlim, wmean, fan_in_mode, dtype, key) -> Float[Array, "inputs neurons"]:
+def _make_weights(shape, init_weights, wlim, wmean, fan_in_mode, fan_in, dtype, key) -> Array:
     if fan_in_mode not in (None, "sqrt", "linear"):
         raise ValueError(f"fan_in_mode is {fan_in_mode!r}, expected None, 'sqrt' or 'linear'")
     if init_weights is not None:
@@ -94,9 +166,22 @@ def _make_weights(shape, init_weights, wlim, wmean, fan_in_mode, dtype, key) -> 
         if key is None:
             raise ValueError(_NO_KEY.format("wlim", "weights", "init_weights"))
         drawn = mean + width * jax.random.uniform(key, shape, dtype, -0.5, 0.5)
-    n_inputs = max(shape[0], 1)
-    scale = {None: 1.0, "sqrt": n_inputs**-0.5, "linear": 1 / n_inputs}[fan_in_mode]
+    fan_in = np.maximum(fan_in, 1.0)
+    scale = {None: 1.0, "sqrt": fan_in**-0.5, "linear": 1 / fan_in}[fan_in_mode]
     return drawn * jnp.asarray(scale, dtype)
+
+
+def _make_all_delays(
+    shape, n_inputs, init_delays, dlim, init_axonal_delays, axonal_dlim, trainable, dtype, key
+) -> tuple[Parameter | None, Parameter | None]:
+    names = trainable_names(trainable, CONNECTION_TRAINABLE)
+    # Keys of their own, so that the weights are the same with and without delays.
+    keys = [None, None] if key is None else [jax.random.fold_in(key, number) for number in (1, 2)]
+    delays = _make_delays("delays", shape, init_delays, "dlim", dlim, names, dtype, keys[0])
+    axonal = _make_delays(
+        "axonal_delays", (n_inputs,), init_axonal_delays, "axonal_dlim", axonal_dlim, names, dtype, keys[1]
+    )
+    return delays, axonal
 
 
 def _make_delays(name, shape, given, limit_name, limit, names, dtype, key) -> Parameter | None:

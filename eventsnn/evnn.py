@@ -9,7 +9,9 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from .arguments import (
     check_names,
@@ -20,11 +22,12 @@ from .arguments import (
     one_value_per_layer,
     split_arguments,
 )
-from .connections import Dense
+from .connections import Dense, Sparse
 from .engine.feed_forward import Synapses, Wanted, report_of, run_layers
 from .engine.layer_run import LayerRun
 from .engine.recurrent import report_of_recurrent, run_recurrent
 from .engine.report import Check, Report
+from .engine.wiring import SparseSynapses
 from .network import AbstractNetwork
 from .network import Record as Record
 from .neuron_models import NeuronModel
@@ -175,10 +178,11 @@ class FFEvNN(AbstractNetwork):
 class EvNN(AbstractNetwork):
     """A recurrent network of spiking neurons, simulated by events.
 
-    Any neuron and any input channel may reach any neuron, at once or after delays. All neurons of a
-    sample share a clock: of all spikes that are to come, the earliest happens first. What happens
-    at one instant happens in this order: spikes that arrive, then spikes that are emitted, then
-    their arrival where there is no delay, and so on until nothing more happens.
+    Any neuron and any input channel may reach any neuron, at once or after delays. Where all delays
+    among neurons are greater than 0, neurons run through windows of the shortest of them, within which
+    they do not see each other. Otherwise all share a clock: of all spikes that are to come, the earliest
+    happens first. What happens at one instant happens in this order: spikes that arrive, then spikes
+    that are emitted, then their arrival where there is no delay, and so on until nothing more happens.
 
     All queries work under `jax.jit`, `jax.vmap` and `jax.grad`; a batch is a `jax.vmap` over
     `in_spikes`. These have shape `(in_size, spikes)`: the spike times of each input channel in ms,
@@ -194,10 +198,12 @@ class EvNN(AbstractNetwork):
     """
 
     neurons: NeuronModel
-    connection: Dense
+    connection: Dense | Sparse
+    from_inputs: Int[Array, "neurons fan_in"] | None
     n_neurons: int = eqx.field(static=True)
     output_neurons: tuple[bool, ...] = eqx.field(static=True)
     max_pending: int = eqx.field(static=True)
+    windows: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -210,7 +216,9 @@ class EvNN(AbstractNetwork):
         input_neurons: ArrayLike | None = None,
         output_neurons: ArrayLike | None = None,
         wmask: ArrayLike | None = None,
+        synapses: ArrayLike | None = None,
         max_pending: int = 64,
+        windows: bool | None = None,
         solver_stepsize: float | None = None,
         max_event_steps: int = 1000,
         output_no_spike_value: float = math.inf,
@@ -237,7 +245,13 @@ class EvNN(AbstractNetwork):
         - `output_neurons`: which neurons `ttfs` and `spikes_until_t` tell about, likewise.
         - `wmask`: which connections there are, a boolean mask of shape
             `(n_neurons + in_size, n_neurons)`: a row for each neuron, then one for each input.
+        - `synapses`: instead of a mask, the connections one by one: from which row to which neuron each leads,
+            whole numbers of shape `(synapses, 2)`. Memory and time then follow how many there are.
         - `max_pending`: how many spikes may be on their way to a neuron at the same time, with delays.
+        - `windows`: whether neurons run on their own through windows of the shortest delay among them, which
+            has to be greater than 0, or all on one clock. By default windows are taken where every delay among
+            neurons is greater than 0 and none is trainable. The answers are the same; large networks are far
+            faster in windows.
         - `solver_stepsize`: the first step in ms, or the step of a constant step size; by default
             a fiftieth of `max_solver_time`.
         - `max_event_steps`: how many spikes the network may emit in one run.
@@ -258,7 +272,8 @@ class EvNN(AbstractNetwork):
             matter for the second only.
         - `throw`: whether a run that fails raises an error. Otherwise `record` tells by its result.
         - `hyperparameters`: go to the connections and to the neurons as those of `FFEvNN`. Weights and
-            delays have the shape of `wmask`, axonal delays `(n_neurons + in_size,)`.
+            delays have the shape of `wmask`, or one entry for each of `synapses`; axonal delays have the shape
+            `(n_neurons + in_size,)`.
 
         **Raises:** `TypeError` for an unknown keyword, `ValueError` for a value out of range.
         """
@@ -286,13 +301,23 @@ class EvNN(AbstractNetwork):
         (model,) = one_model_per_layer(neuron_model, 1)
         check_names(hyperparameters, [model], inspect.signature(type(self)).parameters)
         rows = self.n_neurons + self.in_size
-        mask = checked_mask("wmask", wmask, (rows, self.n_neurons))
-        mask[self.n_neurons :] &= checked_mask("input_neurons", input_neurons, (self.n_neurons,))
         of_synapses, own = split_arguments(hyperparameters, model)
         keys = jax.random.split(key)
-        self.connection = Dense(rows, self.n_neurons, wmask=mask, dtype=self.dtype, key=keys[0], **of_synapses)
+        common: Any = {"dtype": self.dtype, "key": keys[0], **of_synapses}
+        if synapses is None:
+            mask = checked_mask("wmask", wmask, (rows, self.n_neurons))
+            mask[self.n_neurons :] &= checked_mask("input_neurons", input_neurons, (self.n_neurons,))
+            self.connection, self.from_inputs = Dense(rows, self.n_neurons, wmask=mask, **common), None
+        else:
+            if wmask is not None or input_neurons is not None:
+                raise ValueError(
+                    "synapses says which connections there are: do not pass wmask or input_neurons with it"
+                )
+            self.connection = Sparse(rows, self.n_neurons, synapses, **common)
+            self.from_inputs = _from_inputs(self.connection)
         build: Any = model
         self.neurons = build(self.n_neurons, dtype=self.dtype, key=keys[1], **own)
+        self.windows = _choose_windows(self.connection, self.max_solver_time, windows)
 
     def state_at_t(self, in_spikes: ArrayLike, times: ArrayLike) -> Float[Array, "neurons times channels"]:
         """The state of every neuron at `times`, as the model's `observe` shows it.
@@ -317,13 +342,83 @@ class EvNN(AbstractNetwork):
         max_spikes: int | None = None,
         n_layers: int | None = None,
     ) -> tuple[list[LayerRun], Report]:
-        synapses = _synapses(self.connection)
+        synapses = self._synapses()
         run = run_recurrent(
-            self._solving(), self.neurons, synapses, self.output_neurons, self.max_pending, in_spikes, wanted
+            self._solving(),
+            self.neurons,
+            synapses,
+            self.output_neurons,
+            self.max_pending,
+            in_spikes,
+            wanted,
+            self.windows,
         )
         report = report_of_recurrent(run, self.neurons, synapses, self.output_neurons, in_spikes, checks, max_spikes)
         return [run], report
 
+    def _synapses(self) -> Synapses | SparseSynapses:
+        made = self.connection
+        if isinstance(made, Dense):
+            return _synapses(made)
+        from_inputs: Any = self.from_inputs
+        return SparseSynapses(made.rows, made.targets, from_inputs, made.weights, made.delays, made.axonal_delays)
+
 
 def _synapses(connection: Dense) -> Synapses:
     return Synapses(connection.weights, connection.mask, connection.delays, connection.axonal_delays)
+
+
+def _from_inputs(connection: Sparse) -> Int[Array, "neurons fan_in"]:
+    """The synapses that each neuron has from inputs, and behind them the number of all synapses."""
+    rows, targets = np.asarray(connection.rows), np.asarray(connection.targets)
+    number = np.flatnonzero(rows >= connection.n_neurons)
+    target = targets[number]
+    order = np.argsort(target, kind="stable")
+    number, target = number[order], target[order]
+    fan_in = np.bincount(target, minlength=connection.n_neurons)
+    table = np.full((connection.n_neurons, fan_in.max(initial=0)), len(rows), np.int32)
+    table[target, np.arange(len(target)) - np.repeat(np.cumsum(fan_in) - fan_in, fan_in)] = number
+    return jnp.asarray(table)
+
+
+# With windows shorter than this part of the run there are too many of them.
+_SHORTEST_WINDOW = 1e-4
+
+
+def _choose_windows(connection: Dense | Sparse, max_solver_time: float, windows: bool | None) -> bool:
+    """Whether a network runs in windows of its shortest delay."""
+    held = (connection.delays, connection.axonal_delays)
+    if windows is None and any(delays is not None and delays.trainable for delays in held):
+        return False
+    shortest = _shortest_delay(connection)
+    if isinstance(shortest, Tracer):
+        return bool(windows)
+    if windows and not shortest > 0:
+        raise ValueError(
+            f"windows is True, but the shortest delay among neurons is {shortest:g} ms: expected more than 0"
+        )
+    if windows is None:
+        windows = bool(shortest >= _SHORTEST_WINDOW * max_solver_time)
+    if not windows and isinstance(connection, Sparse):
+        pairs = np.asarray(connection.rows, np.int64) * connection.n_neurons + np.asarray(connection.targets)
+        if len(np.unique(pairs)) < len(pairs):
+            raise ValueError(
+                "synapses joins a neuron or an input to the same neuron more than once, which a network takes only if "
+                f"it runs in windows: the shortest delay among neurons is {shortest:g} ms. Merge them, or raise the delays"
+            )
+    return windows
+
+
+def _shortest_delay(connection: Dense | Sparse):
+    """The shortest delay among neurons, in ms."""
+    if isinstance(connection, Dense):
+        size = connection.weights.shape[1]
+        delays = _synapses(connection).total_delays
+        delays = jnp.zeros_like(connection.weights) if delays is None else delays
+        delays = delays if connection.mask is None else jnp.where(connection.mask, delays, jnp.inf)
+        return jnp.min(delays[:size], initial=jnp.inf)
+    rows = connection.rows
+    delays = jnp.zeros_like(connection.weights) if connection.delays is None else connection.delays.value
+    if connection.axonal_delays is not None:
+        delays = delays + connection.axonal_delays.value[rows]
+    return jnp.min(jnp.where(rows < connection.n_neurons, delays, jnp.inf), initial=jnp.inf)

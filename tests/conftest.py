@@ -3,6 +3,9 @@
 import os
 import tempfile
 
+# Nearly all of the time of the tests is compilation; what they compile runs for moments.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+
 import jax
 import pytest
 
@@ -12,7 +15,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 # What is split over devices needs more than one; everything else runs on the first.
 jax.config.update("jax_num_cpu_devices", 2)
 
-# Nearly all of the time of the tests is compilation, and many tests compile the same program.
+# Many tests compile the same program.
 jax.config.update("jax_compilation_cache_dir", os.path.join(tempfile.gettempdir(), f"eventsnn-tests-{os.getuid()}"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 

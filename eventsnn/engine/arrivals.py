@@ -22,25 +22,37 @@ def delayed(arrivals: Arrivals, delays: Float[Array, "inputs neurons"]) -> Arriv
     """What becomes of the spikes of one list where each takes its own time to each neuron: a list per neuron."""
     sources = jnp.broadcast_to(arrivals.sources, (delays.shape[1], arrivals.sources.shape[1]))
     times = arrivals.times + delays[arrivals.sources[0]].T
-    return _in_order(times, sources)
+    return in_order(times, sources)
 
 
 def delayed_alike(arrivals: Arrivals, delays: Float[Array, " inputs"]) -> Arrivals:
     """The same where all spikes of an input take the same time to all neurons: one list."""
-    return _in_order(arrivals.times + delays[arrivals.sources], arrivals.sources)
+    return in_order(arrivals.times + delays[arrivals.sources], arrivals.sources)
 
 
-def _in_order(times: Float[Array, "lists spikes"], sources: Int[Array, "lists spikes"]) -> Arrivals:
+def in_order(times: Float[Array, "lists spikes"], sources: Int[Array, "lists spikes"]) -> Arrivals:
+    """Lists of arrivals by time."""
     if times.size == 0:
         return Arrivals(times, sources)
-    order = hand_batched(_order)(jax.lax.stop_gradient(times)[None], sources[None])[0]
+    order = order_by_time(times, sources)
     return Arrivals(jnp.take_along_axis(times, order, axis=1), jnp.take_along_axis(sources, order, axis=1))
 
 
-def _order(times: Float[Array, "batch lists spikes"], sources: Int[Array, "batch lists spikes"]) -> Array:
+def order_by_time(
+    times: Float[Array, "lists spikes"], sources: Int[Array, "lists spikes"], finely: bool = False
+) -> Int[Array, "lists spikes"]:
+    """Where the spikes of each list stand that come first, second, …; those at one time by their sources.
+
+    The cost follows the fullest list, and if wanted `finely`, for more compilation.
+    """
+    order = hand_batched(lambda times, sources: _order(times, sources, finely))
+    return order(jax.lax.stop_gradient(times)[None], sources[None])[0]
+
+
+def _order(times: Float[Array, "batch lists spikes"], sources: Int[Array, "batch lists spikes"], finely: bool) -> Array:
     """The order by time, as far as lists are filled."""
     shape = jnp.broadcast_shapes(times.shape, sources.shape)
     times, sources = (jnp.broadcast_to(x, shape).reshape(-1, shape[-1]) for x in (times, sources))
     place = jnp.broadcast_to(jnp.arange(shape[-1], dtype=jnp.int32), times.shape)
     filled = jnp.max(jnp.where(jnp.isfinite(times), place + 1, 0), axis=1)
-    return sort(Sortable(SpikeList(times, sources, None, filled), columns=place)).columns.reshape(shape)
+    return sort(Sortable(SpikeList(times, sources, None, filled), columns=place), finely).columns.reshape(shape)

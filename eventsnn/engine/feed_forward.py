@@ -1,5 +1,7 @@
 """A stack of layers: each runs on the spikes of the one before."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -109,27 +111,31 @@ def run_layers(
 
 
 def _run_one(solving: Solving, model: NeuronModel, weights: Array, arrivals: Arrivals, wanted: Wanted) -> LayerRun:
-    capacity = solving.max_event_steps if wanted.stop_after is None else weights.shape[1] * wanted.stop_after
-    t_end = jax.lax.stop_gradient(wanted.t_end)
-    flow = valid_closed_form(frozen(model)) if solving.closed_form else None
-    if flow is None:
-        return _run_numerically(solving, model, weights, arrivals, wanted, capacity, t_end)
-    task = closed_form.LayerTask(capacity, wanted.stop_after, solving.min_slope, wanted.slopes)
-    y0 = frozen(model).init_state(weights.shape[1])
-    return closed_form.run_layer(task, closed_form.LayerInputs(flow, weights, arrivals, y0, t_end, wanted.times))
+    size = weights.shape[1]
+    capacity = solving.max_event_steps if wanted.stop_after is None else size * wanted.stop_after
+    t_start = jnp.zeros((), weights.dtype)
+    y0 = per_neuron(model, size).init_state(size)
+    return run_independent(solving, model, weights, arrivals, y0, t_start, wanted, capacity)
 
 
-def _run_numerically(
+def run_independent(
     solving: Solving,
     model: NeuronModel,
-    weights: Array,
+    weights: Float[Array, "inputs neurons"],
     arrivals: Arrivals,
+    y0: Float[Array, "neurons channels"],
+    t_start: Float[Array, ""],
     wanted: Wanted,
     capacity: int,
-    t_end: Array,
 ) -> LayerRun:
-    size = weights.shape[1]
-    model = per_neuron(model, size)
+    """Run neurons that do not see each other from `y0` at `t_start`, with room for `capacity` spikes."""
+    t_start, t_end = jax.lax.stop_gradient((t_start, wanted.t_end))
+    flow = valid_closed_form(frozen(model)) if solving.closed_form else None
+    if flow is not None:
+        exact = closed_form.LayerTask(capacity, wanted.stop_after, solving.min_slope, wanted.slopes)
+        inputs = closed_form.LayerInputs(flow, weights, arrivals, y0, t_start, t_end, wanted.times)
+        return closed_form.run_layer(exact, inputs)
+    model = per_neuron(model, weights.shape[1])
     numbers, rest = eqx.partition(model, eqx.is_inexact_array)
     task = LayerTask(
         rest=rest,
@@ -143,7 +149,7 @@ def _run_numerically(
         min_slope=solving.min_slope,
         slopes=wanted.slopes,
     )
-    return run_layer(task, LayerInputs(numbers, weights, arrivals, model.init_state(size), t_end, wanted.times))
+    return run_layer(task, LayerInputs(numbers, weights, arrivals, y0, t_start, t_end, wanted.times))
 
 
 def report_of(
@@ -184,7 +190,7 @@ def number_checks(name: str, tree) -> list[Check]:
     return checks
 
 
-def delay_checks(which: str, synapses: Synapses) -> list[Check]:
+def delay_checks(which: str, synapses: Any) -> list[Check]:
     """Every delay is finite and not negative."""
     checks = []
     for name in ("delays", "axonal_delays"):

@@ -48,12 +48,13 @@ class LayerTask(eqx.Module):
 
     def physics(self, inputs: "LayerInputs") -> Physics:
         batch = max(leaf.shape[0] for leaf in jax.tree.leaves(inputs))
-        arrivals, t_end = _to_batch((inputs.arrivals, inputs.t_end), batch)
+        arrivals, t_start, t_end = _to_batch((inputs.arrivals, inputs.t_start, inputs.t_end), batch)
         rows = Rows(inputs.numbers, self.rest, self.args)
         return Physics(
             rows=rows,
             weights=inputs.weights,
             arrivals=arrivals,
+            t_start=t_start,
             t_end=t_end,
             stepper=self.stepper,
             control=self.control,
@@ -74,6 +75,7 @@ class LayerInputs(eqx.Module):
     weights: Float[Array, "*batch inputs neurons"]
     arrivals: Arrivals
     y0: Float[Array, "*batch neurons channels"]
+    t_start: Float[Array, "*batch"]
     t_end: Float[Array, "*batch"]
     times: Float[Array, "*batch times"] | None
 
@@ -189,9 +191,11 @@ def _as_inputs(task: LayerTask, inputs: LayerInputs, ct: Cotangents, by_query) -
 
     numbers = jax.tree.map(fill, inputs.numbers, ct.numbers, is_leaf=lambda leaf: leaf is None)
     times = None if by_query is None else by_query.times
-    # Integers have no cotangent, and the end of the run passes none on.
+    # Integers have no cotangent, and the start and the end of the run pass none on.
     nothing: Any = None
-    return LayerInputs(numbers, ct.weights, Arrivals(ct.arrivals, nothing), jnp.stack(ct.y, axis=-1), nothing, times)
+    return LayerInputs(
+        numbers, ct.weights, Arrivals(ct.arrivals, nothing), jnp.stack(ct.y, axis=-1), nothing, nothing, times
+    )
 
 
 def _initial_state(physics: Physics, inputs: LayerInputs):

@@ -40,6 +40,7 @@ class Physics(eqx.Module):
     rows: Rows
     weights: Float[Array, "batch inputs neurons"]
     arrivals: Arrivals
+    t_start: Float[Array, " batch"]
     t_end: Float[Array, " batch"]
     stepper: AbstractStepper
     control: AbstractControl

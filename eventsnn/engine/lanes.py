@@ -72,13 +72,15 @@ class Segment(eqx.Module):
     y: tuple[Float[Array, "*steps batch neurons"], ...]
 
 
-def start_lanes(y0: Channels, h: Float[Array, "batch neurons"], memory: PyTree) -> Lanes:
-    """All lanes at time 0; the state just begun counts as a jump."""
+def start_lanes(
+    y0: Channels, t_start: Float[Array, " batch"], h: Float[Array, "batch neurons"], memory: PyTree
+) -> Lanes:
+    """All lanes at the start of the run; the state just begun counts as a jump."""
     zero = jnp.zeros_like(y0[0])
     nought = jnp.zeros(zero.shape, jnp.int32)
     no = jnp.zeros(zero.shape, bool)
     return Lanes(
-        t=zero,
+        t=zero + t_start[:, None],
         y=y0,
         h=h,
         memory=memory,

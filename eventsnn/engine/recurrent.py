@@ -14,19 +14,32 @@ from .layer_run import LayerRun
 from .report import Check, LayerReport, Report
 from .shared_clock.motion import ExactMotion, NumericalMotion
 from .shared_clock.network import NetworkInputs, NetworkTask, run_network
+from .windows import Limits, run_windows
+from .wiring import SparseSynapses, dense_wiring
 
 
 def run_recurrent(
     solving: Solving,
     model: NeuronModel,
-    synapses: Synapses,
+    synapses: Synapses | SparseSynapses,
     outputs: tuple[bool, ...],
     pending: int,
     in_spikes: Float[Array, "inputs spikes"],
     wanted: Wanted,
+    windows: bool,
 ) -> LayerRun:
-    """Run the network until every output has spiked as often as wanted, or until the end."""
+    """Run the network until every output has spiked as often as wanted, or until the end.
+
+    Either in `windows` of its shortest delay, which must not be 0, or with all neurons on one clock.
+    """
     size, capacity = len(outputs), solving.max_event_steps
+    if windows:
+        sparse = isinstance(synapses, SparseSynapses)
+        wiring = synapses.wiring() if sparse else dense_wiring(synapses, _split(synapses, size)[1])
+        limits = Limits(outputs, wanted.stop_after, pending, capacity)
+        return run_windows(solving, model, wiring, in_spikes, wanted, limits)
+    if isinstance(synapses, SparseSynapses):
+        synapses = synapses.dense(size + in_spikes.shape[0])
     exact = solving.closed_form and valid_closed_form(frozen(model)) is not None
     model = per_neuron(model, size)
     numbers, rest = eqx.partition(model, eqx.is_inexact_array)
@@ -68,7 +81,7 @@ def _delays(synapses: Synapses) -> Array | None:
 def report_of_recurrent(
     run: LayerRun,
     model: NeuronModel,
-    synapses: Synapses,
+    synapses: Synapses | SparseSynapses,
     outputs: tuple[bool, ...],
     in_spikes: Float[Array, "inputs spikes"],
     checks: tuple[Check, ...] = (),

@@ -54,21 +54,22 @@ def start_run(
     recorded: int,
     slopes: bool = False,
 ) -> Run:
-    """A run at time 0, with room for `capacity` spikes per sample and `recorded` segments per neuron."""
+    """A run at its start, with room for `capacity` spikes per sample and `recorded` segments per neuron."""
     batch, dtype = y0[0].shape[0], y0[0].dtype
-    lanes = start_lanes(y0, *physics.control.init(y0))
-    lookups = None if times is None else start_lookups(y0, times)
+    lanes = start_lanes(y0, physics.t_start, *physics.control.init(y0))
+    lookups = None if times is None else start_lookups(y0, physics.t_start, times)
     segments = empty_segments(y0, recorded) if recorded else None
     return Run(
         jnp.zeros((), jnp.int32), lanes, empty_list(batch, capacity, dtype, slopes), lookups, segments, lanes.segments
     )
 
 
-def start_lookups(y0: Channels, times: Float[Array, "batch times"]) -> Lookups:
+def start_lookups(y0: Channels, t_start: Float[Array, " batch"], times: Float[Array, "batch times"]) -> Lookups:
     """All queries before the first segment."""
     shape = (*y0[0].shape, times.shape[1])
     start = tuple(jnp.broadcast_to(channel[..., None], shape) for channel in y0)
-    return Lookups(times, jnp.zeros(shape, jnp.int32), jnp.zeros(shape, times.dtype), start)
+    t = jnp.broadcast_to(t_start[:, None, None], shape)
+    return Lookups(times, jnp.zeros(shape, jnp.int32), t, start)
 
 
 def empty_segments(y0: Channels, recorded: int) -> Segment:

@@ -113,16 +113,18 @@ class Sortable(eqx.Module):
     links: PyTree = None
 
 
-def sort(held: Sortable) -> Sortable:
+def sort(held: Sortable, finely: bool = False) -> Sortable:
     """The list by time, then by neuron, and all else so that it belongs to the same spikes as before.
 
     Sorting costs far more per entry than the physics, so only as much of the list is sorted as
-    the fullest sample of the batch needs, rounded up.
+    the fullest sample of the batch needs, rounded up: by a factor of less than 4 and to at least
+    256, or, for more compilation, by a factor of less than 2 and to at least 32.
     """
     capacity = held.spikes.times.shape[1]
     needed = jnp.max(held.spikes.count, initial=0)
     todo = jnp.ones((), bool)
-    for size in [size for size in (4**k for k in range(4, 15)) if size < capacity] + [capacity]:
+    sizes = (2**k for k in range(5, 29)) if finely else (4**k for k in range(4, 15))
+    for size in [size for size in sizes if size < capacity] + [capacity]:
         # A loop that runs once or never sorts in place, where a conditional would copy the whole list.
         fits = (needed <= size) | (size == capacity)
         held, todo = jax.lax.while_loop(

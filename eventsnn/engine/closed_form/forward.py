@@ -113,7 +113,7 @@ Seen: TypeAlias = tuple[Array, MaybeArray] | None
 
 
 def start_run(y0: tuple[_Reals, MaybeArray], capacity: int, slopes: bool, marked: bool) -> Run:
-    """A run at time 0 with room for `capacity` spikes per sample; `marked` if it will be swept back."""
+    """A run at its start with room for `capacity` spikes per sample; `marked` if it will be swept back."""
     v, i = y0
     batch = v.shape[0]
     nought = jnp.zeros(v.shape, jnp.int32)

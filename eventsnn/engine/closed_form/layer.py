@@ -45,6 +45,7 @@ class LayerInputs(eqx.Module):
     weights: Float[Array, "batch inputs neurons"]
     arrivals: Arrivals
     y0: Float[Array, "batch neurons channels"]
+    t_start: Float[Array, " batch"]
     t_end: Float[Array, " batch"]
     times: MaybeArray
 
@@ -140,10 +141,10 @@ def _instantiate(ct, shape, dtype) -> Array:
 
 def _make_layer(task: LayerTask, inputs: LayerInputs) -> Layer:
     batch = max(leaf.shape[0] for leaf in jax.tree.leaves(inputs))
-    arrivals, t_end = _to_batch((inputs.arrivals, inputs.t_end), batch)
+    arrivals, t_start, t_end = _to_batch((inputs.arrivals, inputs.t_start, inputs.t_end), batch)
     window = _WINDOW_OF_MANY if batch * inputs.weights.shape[-1] >= _MANY else _WINDOW
     window = min(window, 1 + arrivals.times.shape[-1])
-    schedule = make_schedule(arrivals, t_end, inputs.weights.shape[1])
+    schedule = make_schedule(arrivals, t_start, t_end, inputs.weights.shape[1])
     flow = jax.tree.map(lambda number: number if number.ndim == 2 else number[:, None], inputs.flow)
     weights = jnp.pad(inputs.weights, ((0, 0), (0, 1), (0, 0)))
     return Layer(flow, weights, schedule, window, task.capacity, task.stop_after)
@@ -264,7 +265,7 @@ def _as_inputs(inputs: LayerInputs, ct: Cotangents, by_query) -> LayerInputs:
     arrivals = jnp.zeros_like(times) if ct.arrivals is None else _sum_shared(times, ct.arrivals)
     y0 = _sum_shared(inputs.y0, jnp.stack([y for y in (ct.v, ct.i) if y is not None], axis=-1))
     queries = nothing if by_query is None else _sum_shared(inputs.times, by_query)
-    return LayerInputs(flow, weights, Arrivals(arrivals, nothing), y0, nothing, queries)
+    return LayerInputs(flow, weights, Arrivals(arrivals, nothing), y0, nothing, nothing, queries)
 
 
 def _sum_shared(value, by):

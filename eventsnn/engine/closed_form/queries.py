@@ -22,7 +22,7 @@ class Lookups(eqx.Module):
     - `times`: the query times, and `stretch` the one in which each lies; `lists` is 1 where all neurons receive
         the same spikes.
     - `last`: where the last spike of the neuron up to then stands in the list, -1 if there is none.
-    - `t_last`: when that was, 0 if there is none.
+    - `t_last`: when that was, the start of the run if there is none.
     - `from_spike`: whether that spike is the last event, and not the arrival at the start of the stretch.
     - `v`, `i`: the state after that event.
     - `t`: when it was.
@@ -81,7 +81,7 @@ def settle_lookups(layer: Layer, lookups: Lookups, run: Run) -> Lookups:
         times=lookups.times,
         stretch=lookups.stretch,
         last=slot,
-        t_last=jnp.where(slot >= 0, at(spikes.times, slot), 0),
+        t_last=jnp.where(slot >= 0, at(spikes.times, slot), layer.schedule.t_start[:, None, None]),
         from_spike=here,
         v=jnp.where(here, layer.flow.vreset[..., None], lookups.v),
         i=None if lookups.i is None else jnp.where(here, at(marks.current, slot), lookups.i),

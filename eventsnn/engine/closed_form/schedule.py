@@ -30,12 +30,13 @@ class Stretches(eqx.Module):
 class Schedule(eqx.Module):
     """All stretches of a run. They are made window by window, since a list of arrivals is mostly empty.
 
-    - `arrivals`, `t_end`: what arrives, and when the run ends.
+    - `arrivals`, `t_start`, `t_end`: what arrives, and when the run starts and ends.
     - `count`: how many stretches each list has.
     - `inputs`: how many rows the weights have.
     """
 
     arrivals: Arrivals
+    t_start: Float[Array, " batch"]
     t_end: Float[Array, " batch"]
     count: Int[Array, "batch lists"]
     inputs: int = eqx.field(static=True)
@@ -55,7 +56,7 @@ class Schedule(eqx.Module):
             real = (times <= t_end) & (stretch >= 1) & (stretch <= held)
             starts = jnp.where(real, times, starts)
             sources = jnp.where(real, rows, sources)[:-1]
-        starts = jnp.where(stretch == 0, 0, starts)
+        starts = jnp.where(stretch == 0, self.t_start[:, None], starts)
         starts, ends, stretch = starts[:-1], starts[1:], stretch[:-1]
         tested = ((ends > starts) & (stretch < self.count)) | (stretch == self.count - 1)
         sources = jnp.broadcast_to(jnp.asarray(sources, jnp.int32), starts.shape)
@@ -67,15 +68,18 @@ class Schedule(eqx.Module):
 
     def start_of(self, stretch: Int[Array, "batch lists times"]) -> Float[Array, "batch lists times"]:
         """When stretches start."""
+        t_start = self.t_start[:, None, None]
         if not self.arrivals.times.shape[-1]:
-            return jnp.zeros(stretch.shape, self.t_end.dtype)
+            return jnp.broadcast_to(t_start, stretch.shape)
         starts = jnp.take_along_axis(self.arrivals.times, jnp.maximum(stretch - 1, 0), axis=2, mode="clip")
-        return jnp.where(stretch == 0, 0, starts)
+        return jnp.where(stretch == 0, t_start, starts)
 
 
-def make_schedule(arrivals: Arrivals, t_end: Float[Array, " batch"], inputs: int) -> Schedule:
-    """The stretches of a run that ends at `t_end`."""
-    return Schedule(arrivals, t_end, 1 + _reached(arrivals, t_end[:, None])[..., 0], inputs)
+def make_schedule(
+    arrivals: Arrivals, t_start: Float[Array, " batch"], t_end: Float[Array, " batch"], inputs: int
+) -> Schedule:
+    """The stretches of a run from `t_start` to `t_end`."""
+    return Schedule(arrivals, t_start, t_end, 1 + _reached(arrivals, t_end[:, None])[..., 0], inputs)
 
 
 def _reached(arrivals: Arrivals, times: Float[Array, "batch times"]) -> Int[Array, "batch lists times"]:

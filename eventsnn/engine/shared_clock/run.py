@@ -62,7 +62,7 @@ def start_run(
     batch, dtype = y0[0].shape[0], y0[0].dtype
     lists = physics.wiring.inputs.times.shape[1]
     clock = start_clock(y0, *physics.motion.start(y0, physics.t_end), lists, physics.pending)
-    lookups = None if times is None else start_lookups(y0, times)
+    lookups = None if times is None else start_lookups(y0, jnp.zeros_like(physics.t_end), times)
     segments = _empty_segments(y0, recorded) if recorded else None
     spikes = empty_list(batch, capacity, dtype, slopes)
     return Run(jnp.zeros((), jnp.int32), clock, spikes, lookups, segments, clock.segments)
