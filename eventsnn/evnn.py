@@ -404,7 +404,7 @@ def _choose_windows(connection: Dense | Sparse, max_solver_time: float, windows:
         if len(np.unique(pairs)) < len(pairs):
             raise ValueError(
                 "synapses joins a neuron or an input to the same neuron more than once, which a network takes only if "
-                f"it runs in windows: the shortest delay among neurons is {shortest:g} ms. Merge them, or raise the delays"
+                f"it runs in windows: the shortest delay among neurons is {shortest:g} ms; merge them, or raise delays"
             )
     return windows
 

@@ -255,7 +255,8 @@ def _settle(
 
     full = window.stuck | (queue.filled > limits.pending)
     status = jnp.where(again, FINE, jnp.where(full, QUEUE_FULL, found.status))
-    stopped = jnp.where(full, window.end, found.stopped)
+    latest = jnp.max(jnp.where(jnp.isfinite(found.times), found.times, run.t), initial=0)
+    stopped = jnp.where(full, latest, found.stopped)
     enough = jnp.zeros((), bool)
     if limits.stop_after is not None:
         enough = jnp.all((emitted >= limits.stop_after) | ~jnp.asarray(limits.outputs))

@@ -1,7 +1,7 @@
 """All benchmarks: training steps next to other programs in one sitting, and how time grows with the work.
 
     python tests/benchmarks/bench.py --eventax $PEERS/eventax/bin/python --jaxsnn $PEERS/jaxsnn/bin/python \\
-        --snntorch $PEERS/torch/bin/python --out performance.json
+        --snntorch $PEERS/torch/bin/python --nest $PEERS/nest/bin/python --out performance.json
 
 A step is the loss, its gradient and an Adam update; times are medians after a warm-up, every program in a process of
 its own. A peer that is not given is left out. Quote the ratios, not the times: they depend on the machine and its
@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from works import RecurrentWork, Work
+from works import BrunelWork, RecurrentWork, Work
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
 
-LIF, QIF, RECURRENT = Work("LIF"), Work("QIF"), RecurrentWork()
+LIF, QIF, RECURRENT, BRUNEL = Work("LIF"), Work("QIF"), RecurrentWork(), BrunelWork()
 WIDE = Work("LIF", (350, 10), 784, 128, 2000, wide=True)
 SCALING = {
     "hidden neurons": [(n, Work(layers=(n, 3), max_event_steps=8 * n + 100)) for n in (30, 60, 120, 240, 480)],
@@ -40,7 +40,7 @@ def run_worker(
     options: argparse.Namespace,
     python: str,
     program: str,
-    work: Work | RecurrentWork,
+    work: Work | RecurrentWork | BrunelWork,
     keep_memory: bool = False,
     **extra: Any,
 ) -> dict[str, Any]:
@@ -59,6 +59,8 @@ def run_worker(
         "eventax_stepsize": options.eventax_stepsize,
     }
     script = "worker_snntorch.py" if program == "snntorch" else "worker.py"
+    if isinstance(work, BrunelWork):
+        script = "worker_brunel.py"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "job.json").write_text(json.dumps(job | extra))
@@ -126,6 +128,21 @@ def recurrent(options: argparse.Namespace) -> list[dict[str, Any]]:
         errors = {"median": float(np.median(distance)), "worst": float(np.max(distance)), "other": other}
         ratio = step_time(run) / step_time(runs["eventsnn"])
         rows.append(row(RECURRENT.describe(), program, run, RECURRENT.batch, ratio) | {"error": errors})
+    return rows
+
+
+def brunel(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """One second of a balanced network, forward only; `rate` is that of a neuron in the second half, in 1/s."""
+    runs = {"eventsnn": run_worker(options, sys.executable, "eventsnn", BRUNEL)}
+    if options.nest:
+        runs["NEST 3.10, spikes off the grid"] = run_worker(options, options.nest, "nest", BRUNEL)
+        runs["Brian2 2.9, grid of 0.1 ms"] = run_worker(options, options.nest, "brian2", BRUNEL)
+    rows = []
+    for program, run in runs.items():
+        late = np.sum(run["times"] > BRUNEL.t_end / 2)
+        rate = float(late / BRUNEL.neurons / (BRUNEL.t_end / 2000))
+        ratio = step_time(run) / step_time(runs["eventsnn"])
+        rows.append(row(BRUNEL.describe(), program, run, 1, ratio) | {"rate": rate})
     return rows
 
 
@@ -225,6 +242,7 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
             f"{line['compile']:.1f} s" if "compile" in line else "",
             f"{line['peak']:.0f} MB" if "peak" in line else "",
             f"{error['median']:.1e} / {error['worst']:.1e} ms, {error['other']:.2%}" if error else "",
+            f"{line['rate']:.1f} spikes/s" if "rate" in line else "",
         ]
         print("| " + " | ".join(cells) + " |", flush=True)
 
@@ -236,13 +254,14 @@ PARTS = {
     "jaxsnn": against_jaxsnn,
     "itself": against_itself,
     "recurrent": recurrent,
+    "brunel": brunel,
 }
 
 
 def main() -> None:
     """Read the options, run what was asked for, print the table, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for peer in ("eventax", "jaxsnn", "snntorch"):
+    for peer in ("eventax", "jaxsnn", "snntorch", "nest"):
         parser.add_argument(f"--{peer}", metavar="PYTHON", help=f"interpreter of an environment with {peer}")
     parser.add_argument("--devices", type=int, default=os.cpu_count(), help="over how many cores eventsnn is split")
     parser.add_argument("--only", nargs="+", choices=[*PARTS, "scaling"], help="leave the rest out")
@@ -254,8 +273,8 @@ def main() -> None:
     options = parser.parse_args()
 
     print("| work | program | step | spike times alone | samples/s | time as a ratio | compile | peak memory | "
-          "error of spikes: median / worst, trains of another length |")  # fmt: skip
-    print("| --- " * 9 + "|", flush=True)
+          "error of spikes: median / worst, trains of another length | rate |")  # fmt: skip
+    print("| --- " * 10 + "|", flush=True)
     wanted = options.only or [*PARTS, "scaling"]
     result: dict[str, Any] = {"rows": {}, "scaling": {}}
     for name in wanted:

@@ -106,3 +106,57 @@ class RecurrentWork:
             "in_spikes": np.stack([np.zeros(self.batch), x], axis=1)[..., None].astype(np.float32),
             "targets": (5 * np.sin(2 * np.pi * x / 10) + x + 30).astype(np.float32),
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class BrunelWork:
+    """The balanced random network of Brunel (2000), scaled down: four fifths of its neurons excite, the rest inhibit.
+
+    A neuron hears `excitatory` and `inhibitory` others, drawn with repetition, and a Poisson train of its own.
+    Potentials are in mV: the threshold 20, the reset 10, and a spike whose charge is worth a `jump` of the potential.
+
+    - `g`: how much stronger inhibition is.
+    - `eta`: the rate of the Poisson trains, in rates that would just reach the threshold.
+    """
+
+    neurons: int = 2000
+    excitatory: int = 160
+    inhibitory: int = 40
+    jump: float = 0.5
+    g: float = 5.0
+    eta: float = 2.0
+    delay: float = 1.5
+    tmem: float = 20.0
+    tsyn: float = 0.5
+    t_end: float = 1000.0
+
+    @property
+    def rate(self) -> float:
+        """Of the Poisson trains, per ms."""
+        return self.eta * 20.0 / (self.jump * self.tmem)
+
+    def describe(self) -> str:
+        """In a few words."""
+        return f"balanced network, {self.neurons} LIF, {self.t_end / 1000:g} s"
+
+    def make(self) -> dict[str, np.ndarray]:
+        """Synapses `(synapses, 2)` from neurons or inputs to neurons, their weights, potentials, and input spikes."""
+        rng = np.random.default_rng(0)
+        n, exciting = self.neurons, 4 * self.neurons // 5
+        heard = np.concatenate(
+            [rng.integers(0, exciting, (n, self.excitatory)), rng.integers(exciting, n, (n, self.inhibitory))], axis=1
+        )
+        own = np.arange(n)
+        sources = np.concatenate([heard.ravel(), n + own])
+        targets = np.concatenate([np.repeat(own, heard.shape[1]), own])
+        weight = self.jump * self.tmem / self.tsyn
+        weights = np.where((sources >= exciting) & (sources < n), -self.g * weight, weight)
+        mean = self.rate * self.t_end
+        trains = np.cumsum(rng.exponential(1 / self.rate, (n, int(mean + 8 * np.sqrt(mean)))), axis=1)
+        trains[trains > self.t_end] = np.inf
+        return {
+            "synapses": np.stack([sources, targets], axis=1),
+            "weights": weights,
+            "potentials": rng.uniform(0, 20, n),
+            "in_spikes": trains[:, : int(np.isfinite(trains).sum(axis=1).max())],
+        }
