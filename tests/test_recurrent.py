@@ -57,7 +57,7 @@ def simulate(kind, theta, t_end, queries=()):
 
 
 @functools.cache
-def network(kind, n, delayed, t_end=T_END, engine="auto", rtol=1e-9):
+def network(kind, n, delayed, t_end=T_END, engine="auto", rtol=1e-9, windows=False):
     """Its numbers are all replaced by those of a theta."""
     fixed = ("y0",) if kind == "QIF" else ("y0", "thresh", "vreset")
     return EvNN(
@@ -73,6 +73,7 @@ def network(kind, n, delayed, t_end=T_END, engine="auto", rtol=1e-9):
         max_event_steps=2048,
         max_pending=256,
         engine=engine,
+        windows=windows,
         trainable=("tmem", "tsyn", *fixed, *(("delays",) if delayed else ())),
         **({"init_delays": 1.0} if delayed else {}),
     )

@@ -10,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from .lanes import ENDLESS, FINE, NOT_FINITE, QUEUE_FULL, RESET_HIGH, STEP_SMALL, TOO_LONG
+from .lanes import ENDLESS, FINE, MANY_WINDOWS, NOT_FINITE, QUEUE_FULL, RESET_HIGH, STEP_SMALL, TOO_LONG
 from .results import RESULTS
 
 # The axis over which a batch is split over devices.
@@ -89,6 +89,7 @@ _RESULT_OF = {
     NOT_FINITE: RESULTS.not_finite,
     ENDLESS: RESULTS.endless,
     QUEUE_FULL: RESULTS.queue_full,
+    MANY_WINDOWS: RESULTS.too_many_windows,
 }
 
 
@@ -246,5 +247,9 @@ _DESCRIPTION = {
         "to be told from none; lower their weights, or raise the delays"
     ),
     QUEUE_FULL: "more than max_pending spikes are on their way to this neuron at once; raise max_pending",
+    MANY_WINDOWS: (
+        "the shortest delay among neurons would divide the run into more than a million windows; raise it, or pass "
+        "windows=False"
+    ),
     TOO_LONG: "not done after max_steps steps; raise max_steps, loosen rtol and atol, or use a larger solver_stepsize",
 }

@@ -12,4 +12,5 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore
     step_too_small = "A step became smaller than the resolution of time."
     endless = "Neurons fired each other without time passing."
     queue_full = "Too many spikes were on their way to a neuron: raise `max_pending`."
+    too_many_windows = "The shortest delay is too short for the length of the run."
     not_finite = "A state became NaN or infinite."

@@ -14,11 +14,11 @@ from ..neuron_models.base import NeuronModel
 from ..neuron_models.parameter import per_neuron
 from .arrivals import order_by_time
 from .feed_forward import Solving, Wanted, run_independent
-from .lanes import FINE, QUEUE_FULL, TOO_LONG, Arrivals
+from .lanes import FINE, MANY_WINDOWS, QUEUE_FULL, Arrivals
 from .layer_run import LayerRun
 from .wiring import AbstractWiring
 
-# How many windows there may be.
+# How many windows there may be; `report.py` names the number.
 _MAX_WINDOWS = 2**20
 # How many states between windows are kept for gradients; the windows between them are run again.
 _CHECKPOINTS = 64
@@ -127,6 +127,8 @@ def run_windows(
         return _settle(wiring, limits, wanted, run, window, found)
 
     run = _start(per_neuron(model, size).init_state(size), wanted, limits, room)
+    hopeless = shortest * _MAX_WINDOWS < t_end
+    run = eqx.tree_at(lambda run: run.done, run, hopeless)
     run = eqxi.while_loop(
         lambda run: ~run.done & (run.window < _MAX_WINDOWS),
         advance,
@@ -146,7 +148,7 @@ def run_windows(
         slopes=None if spikes.slopes is None else listed(spikes.slopes, jnp.inf),
         count=spikes.count,
         spikes=run.emitted,
-        status=jnp.where(run.done | (run.status != FINE), run.status, TOO_LONG),
+        status=jnp.where(hopeless | ~run.done, MANY_WINDOWS, run.status),
         stopped=jnp.where(run.status != FINE, run.stopped, run.t),
         states=run.states,
     )
@@ -188,8 +190,9 @@ def _look_ahead(wiring: AbstractWiring, inputs: Arrivals, run: _Run, end: Array,
     synapses = run.queue.synapse
 
     stuck = jnp.zeros(size, bool)
+    # What is emitted at the start of a window may arrive at its end: the last one, which includes its end, is shorter.
+    last = end > t_end
     end = jnp.minimum(end, t_end)
-    last = end >= t_end
     if inputs.times.shape[1]:
         coming, sources, beyond = _next_inputs(inputs, run.t, min(pending, inputs.times.shape[1]))
         stuck = jnp.broadcast_to(beyond <= run.t, size)
@@ -201,7 +204,7 @@ def _look_ahead(wiring: AbstractWiring, inputs: Arrivals, run: _Run, end: Array,
         shape = (size, coming.shape[1])
         coming, sources = jnp.broadcast_to(coming, shape), jnp.broadcast_to(wiring.synapse(sources), shape)
         place = jnp.arange(pending + shape[1], dtype=jnp.int32) - run.queue.filled[:, None]
-        queued, synapses = _behind(queued, coming, place), _behind(synapses, sources, place)
+        queued, synapses = _behind(queued, coming, place, jnp.inf), _behind(synapses, sources, place, 0)
 
     order = order_by_time(queued, synapses, finely=True)
     times, synapses = (jnp.take_along_axis(column, order, axis=1) for column in (queued, synapses))
@@ -222,10 +225,11 @@ def _look_ahead(wiring: AbstractWiring, inputs: Arrivals, run: _Run, end: Array,
     return _Window(end, last, Arrivals(jnp.where(due, times, jnp.inf), column), weights, queue, stuck)
 
 
-def _behind(row: Array, more: Array, place: Array) -> Array:
-    """Rows that go on with `more` from `place` 0 on."""
+def _behind(row: Array, more: Array, place: Array, beyond) -> Array:
+    """Rows that go on with `more` from `place` 0 on, and `beyond` behind that."""
     row = jnp.pad(row, ((0, 0), (0, more.shape[1])))
-    return jnp.where(place < 0, row, jnp.take_along_axis(more, jnp.clip(place, 0, more.shape[1] - 1), axis=1))
+    end = jnp.take_along_axis(more, jnp.maximum(place, 0), axis=1, mode="fill", fill_value=beyond)
+    return jnp.where(place < 0, row, end)
 
 
 def _next_inputs(inputs: Arrivals, t: Float[Array, ""], room: int) -> tuple[Array, Array, Array]:

@@ -1,0 +1,333 @@
+"""Recurrent networks in windows of their shortest delay: the same answers as on one clock, and as the oracle."""
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import test_recurrent as recurrent
+from jaxtyping import Array, Float
+
+import eventsnn
+from eventsnn import LIF, QIF, RESULTS, DeltaLIF, EvNN, SimulationError
+from eventsnn.engine import windows as engine
+
+KEY = jax.random.PRNGKey(0)
+T_END = recurrent.T_GRADIENT
+DELAYED = functools.partial(recurrent.make_theta, delays="long")
+
+
+def both_ways(*args, **keywords):
+    """The same network in windows and on one clock."""
+    return [EvNN(*args, windows=windows, **keywords) for windows in (True, False)]
+
+
+def random_network(model=LIF, n=8, inputs=3, seed=0, t_end=60.0, **keywords):
+    """In both ways, and input for it; delays among neurons from 1 ms on, those of inputs from 0 on."""
+    rng = np.random.default_rng(seed)
+    strength = {"QIF": 12.0}.get(model.__name__, 1.0)
+    weights = strength * rng.normal(0.6, 1.2, (n + inputs, n))
+    weights[n:] = strength * rng.uniform(2, 5, (inputs, n))
+    delays = rng.uniform(1, 8, weights.shape)
+    delays[n:] -= 1
+    mask = rng.uniform(size=weights.shape) < 0.6
+    keywords = {"dtype": jnp.float64, "rtol": 1e-10, "atol": 1e-11, "max_event_steps": 600, "init_bias": 0.3} | keywords
+    keywords = {"init_weights": weights, "init_delays": delays, "wmask": mask} | keywords
+    return both_ways(model, n, inputs, t_end, KEY, **keywords), jnp.asarray(rng.uniform(0, 30, (inputs, 6)))
+
+
+@pytest.mark.parametrize("kind", ["LIF", pytest.param("QIF", marks=pytest.mark.slow)])
+def test_small_networks_spike_as_the_oracle(kind):
+    bar = {"LIF": 1e-9, "QIF": 1e-7}[kind]
+    net = recurrent.network(kind, 5, True, windows=True)
+    counts = [recurrent.assert_spikes(kind, net, DELAYED(kind, 5, seed=seed), bar) for seed in range(8)]
+    assert max(counts) >= 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["LIF", "QIF"])
+def test_large_networks_spike_as_the_oracle(kind):
+    net = recurrent.network(kind, 60, True, windows=True)
+    bar = {"LIF": 1e-9, "QIF": 1e-7}[kind]
+    counts = [recurrent.assert_spikes(kind, net, DELAYED(kind, 60, seed=seed), bar) for seed in range(2)]
+    assert min(counts) >= 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "states"), [("LIF", False), ("LIF", True), ("QIF", True)])
+def test_gradients_equal_central_differences_of_the_oracle(kind, states):
+    question = recurrent.Question(kind, "long", states)
+    theta = DELAYED(kind, 4, seed=1, t_end=T_END)
+    truth = recurrent.simulate(kind, theta, T_END)
+    assert len(truth.times) >= 8 and len(set(truth.neurons)) >= 3 and truth.closest > 1e-3
+    arrays = {name: jnp.asarray(value) for name, value in theta.items()}
+    clock, windows = (
+        recurrent.package_gradient(arrays, recurrent.network(kind, 4, True, T_END, rtol=1e-11, windows=way), states)[1]
+        for way in (False, True)
+    )
+    loss = functools.partial(recurrent.oracle_loss, question)
+    recurrent.assert_close(windows, recurrent.central_differences(loss, theta), 1e-6)
+    recurrent.assert_close(windows, clock, {"LIF": 1e-11, "QIF": 1e-8}[kind])
+
+
+@pytest.mark.slow
+def test_the_gradient_of_a_vmap_equals_the_vmap_of_gradients_with_few_states_kept(monkeypatch):
+    # With room for 3 states most windows are run again.
+    monkeypatch.setattr(engine, "_CHECKPOINTS", 3)
+    theta = {name: jnp.asarray(value) for name, value in DELAYED("LIF", 4, seed=1, t_end=T_END).items()}
+    net = recurrent.network("LIF", 4, True, T_END, rtol=1e-11, windows=True)
+    batch = theta.pop("in_spikes") + jnp.array([0.0, 0.3, 0.7])[:, None, None]
+
+    def loss(theta, in_spikes):
+        return recurrent.package_loss(theta | {"in_spikes": in_spikes}, net, False)
+
+    def batch_loss(theta, batch):
+        return jnp.sum(jax.vmap(loss, in_axes=(None, 0))(theta, batch))
+
+    of_vmap = jax.jit(jax.grad(batch_loss))(theta, batch)
+    each = jax.jit(jax.vmap(jax.grad(loss), in_axes=(None, 0)))(theta, batch)
+    recurrent.assert_close(of_vmap, {name: value.sum(axis=0) for name, value in each.items()}, 1e-9)
+    monkeypatch.undo()
+    kept = jax.jit(jax.grad(loss))(theta, batch[0])
+    recurrent.assert_close({name: value[0] for name, value in each.items()}, kept, 1e-9)
+
+
+@pytest.mark.parametrize("model", [LIF, pytest.param(QIF, marks=pytest.mark.slow)])
+def test_all_queries_answer_as_on_one_clock(model):
+    (windows, clock), x = random_network(model)
+    record, expected = windows.record(x), clock.record(x)
+    count = int(np.isfinite(expected.times[0]).sum())
+    assert count > 30
+    np.testing.assert_array_equal(record.neurons[0], expected.neurons[0])
+    np.testing.assert_allclose(record.times[0], expected.times[0], rtol=0, atol=1e-8)
+    np.testing.assert_allclose(record.slopes[0][:count], expected.slopes[0][:count], rtol=1e-6)
+    np.testing.assert_allclose(windows.ttfs(x), clock.ttfs(x), rtol=0, atol=1e-8)
+    until = [net.spikes_until_t(x, 25.0, 20) for net in (windows, clock)]
+    assert np.isfinite(until[0]).any() and np.nanmax(np.where(np.isfinite(until[0]), until[0], np.nan)) <= 25
+    np.testing.assert_allclose(*until, rtol=0, atol=1e-8)
+    # In any order, at the ends, between windows, and just after spikes.
+    delays = windows.connection.delays.value[: windows.n_neurons]
+    shortest = float(jnp.min(jnp.where(windows.connection.mask[: windows.n_neurons], delays, jnp.inf)))
+    times = jnp.concatenate([jnp.array([60.0, 0.0, shortest, 3 * shortest, 31.7]), record.times[0][:20] + 1e-6])
+    np.testing.assert_allclose(windows.state_at_t(x, times), clock.state_at_t(x, times), rtol=0, atol=1e-5)
+    earlier = times[:5]
+    np.testing.assert_allclose(windows.state_at_t(x, earlier), clock.state_at_t(x, earlier), rtol=0, atol=1e-7)
+
+
+class Tidal(QIF):
+    """A neuron whose drive depends on the time itself."""
+
+    def dynamics(self, t, y, args) -> Float[Array, "neurons channels"]:
+        tide = jnp.stack([0.1 * jnp.sin(0.4 * jnp.broadcast_to(t, y[:, 0].shape)), jnp.zeros_like(y[:, 1])], axis=1)
+        return super().dynamics(t, y, args) + tide
+
+
+@pytest.mark.slow
+def test_a_drive_that_depends_on_time_goes_on_from_window_to_window():
+    (windows, clock), x = random_network(Tidal, seed=1)
+    (plain, _), _ = random_network(QIF, seed=1)
+    found = windows.record(x).times[0]
+    assert np.isfinite(found).sum() > 20
+    np.testing.assert_allclose(found, clock.record(x).times[0], rtol=0, atol=1e-7)
+    assert np.abs(found - plain.record(x).times[0])[:5].max() > 1e-3
+
+
+def test_samples_of_a_batch_go_through_windows_of_their_own(monkeypatch):
+    # One of them spikes too much for the room of a window, which then becomes shorter; the other is done at once.
+    monkeypatch.setattr(engine, "_ROOM", -10)
+    (windows, clock), x = random_network(n=8)
+    batch = jnp.stack([x, jnp.full_like(x, jnp.inf), x + 3.0])
+    got, expected = (jax.jit(jax.vmap(net.record))(batch) for net in (windows, clock))
+    assert [int(np.isfinite(row).sum()) > 30 for row in expected.times[0]] == [True, False, True]
+    np.testing.assert_array_equal(got.neurons[0], expected.neurons[0])
+    np.testing.assert_allclose(got.times[0], expected.times[0], rtol=0, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_windows_that_become_shorter_leave_spikes_and_gradients_alone(monkeypatch):
+    (windows, clock), x = random_network(n=8)
+
+    def gradient(net):
+        return eqx.filter_grad(lambda net: jnp.sum(jnp.sin(net.record(x).times[0][:40])))(net)
+
+    expected = jax.tree.leaves(gradient(clock))
+    monkeypatch.setattr(engine, "_ROOM", -12)
+    for leaf, wanted in zip(jax.tree.leaves(gradient(windows)), expected, strict=True):
+        if eqx.is_inexact_array(leaf):
+            np.testing.assert_allclose(leaf, wanted, rtol=1e-8, atol=1e-10 * float(jnp.max(jnp.abs(wanted), initial=0)))
+
+
+# Instants. A DeltaLIF neuron spikes at once if a spike lifts it over its threshold.
+
+
+def delta(weights, **keywords):
+    weights = np.asarray(weights, float)
+    keywords = {"dtype": jnp.float64, "max_event_steps": 64, "windows": True} | keywords
+    return EvNN(DeltaLIF, weights.shape[1], 1, 20.0, KEY, init_weights=weights, **keywords)
+
+
+@pytest.mark.parametrize("engine_name", ["auto", pytest.param("numerical", marks=pytest.mark.slow)])
+def test_spikes_that_meet_the_ends_of_windows_are_where_they_should_be(engine_name):
+    # A ring: every spike arrives exactly when a window begins, and the input where one ends.
+    ring = [[0, 1.5, 0], [0, 0, 1.5], [1.5, 0, 0], [1.5, 0, 0]]
+    record = delta(ring, init_delays=np.where(np.arange(4)[:, None] < 3, 1.0, 0.0) + np.zeros((4, 3)),
+                   engine=engine_name).record(jnp.array([[3.0]]))  # fmt: skip
+    np.testing.assert_array_equal(record.times[0][:18], np.arange(3.0, 21.0))
+    np.testing.assert_array_equal(record.neurons[0][:18], np.arange(18) % 3)
+
+
+def test_spikes_that_arrive_together_count_together():
+    # 0.6 and 0.6 at one instant fire neuron 2; so do two spikes through windows of other lengths.
+    weights = np.zeros((4, 3))
+    weights[3, :2], weights[:2, 2] = 1.5, 0.6
+    delays = np.full((4, 3), 2.0)
+    delays[0, 2], delays[3, 0] = 2.5, 1.5
+    record = delta(weights, init_delays=delays).record(jnp.array([[3.0]]))
+    np.testing.assert_array_equal(record.times[0][:4], [4.5, 5.0, 7.0, np.inf])
+
+
+def test_the_last_window_includes_its_end():
+    # A spike that arrives at max_solver_time fires its neuron, whether it comes from a neuron or from an input.
+    weights = np.zeros((3, 2))
+    weights[2, 0], weights[0, 1] = 1.5, 1.5
+    net = delta(weights, init_delays=np.where(np.arange(3)[:, None] < 2, 4.0, 0.0) + np.zeros((3, 2)))
+    np.testing.assert_array_equal(net.record(jnp.array([[16.0]])).times[0][:3], [16.0, 20.0, np.inf])
+    np.testing.assert_array_equal(net.record(jnp.array([[20.0]])).times[0][:2], [20.0, np.inf])
+
+
+@pytest.mark.parametrize("together", [3, 4])
+def test_more_input_than_there_is_room_for_at_one_instant_is_an_error_and_else_is_not(together):
+    x = np.sort(np.concatenate([np.full(together, 3.0), np.linspace(3.1, 3.9, 9), np.full(3, 20.0)]))[None]
+    net = delta([[0.0], [0.15]], init_delays=1.0, max_pending=3)
+    if together > 3:
+        with pytest.raises(SimulationError, match="more than max_pending spikes are on their way"):
+            net.record(jnp.asarray(x))
+        return
+    clock = delta([[0.0], [0.15]], init_delays=1.0, max_pending=3, windows=False)
+    np.testing.assert_array_equal(net.record(jnp.asarray(x)).times[0], clock.record(jnp.asarray(x)).times[0])
+    np.testing.assert_allclose(
+        net.state_at_t(x, [3.5, 20.0, 19.0]), clock.state_at_t(x, [3.5, 20.0, 19.0]), rtol=0, atol=1e-12
+    )
+
+
+# Synapses one by one.
+
+
+def sparse_of(net, x, **keywords):
+    """The network of `random_network` with its synapses one by one, in any order."""
+    weights, delays = np.asarray(net.connection.weights), np.asarray(net.connection.delays.value)
+    pairs = np.random.default_rng(1).permutation(np.argwhere(net.connection.mask))
+    rows, targets = pairs.T
+    keywords = {"dtype": jnp.float64, "max_event_steps": 600, "init_bias": 0.3} | keywords
+    return EvNN(
+        LIF, net.n_neurons, net.in_size, net.max_solver_time, KEY, synapses=pairs, init_weights=weights[rows, targets],
+        init_delays=delays[rows, targets], **keywords,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("windows", [None, pytest.param(False, marks=pytest.mark.slow)])
+def test_synapses_one_by_one_are_the_same_network(windows):
+    (dense, _), x = random_network()
+    sparse = sparse_of(dense, x, windows=windows)
+    assert sparse.windows is (windows is None)
+    expected, record = dense.record(x), sparse.record(x)
+    assert np.isfinite(expected.times[0]).sum() > 30
+    np.testing.assert_array_equal(record.neurons[0], expected.neurons[0])
+    np.testing.assert_allclose(record.times[0], expected.times[0], rtol=0, atol=1e-10)
+
+
+@pytest.mark.slow
+def test_gradients_of_synapses_one_by_one_are_those_of_the_matrix():
+    (_, clock), x = random_network(trainable=("delays",))
+
+    def gradient(net):
+        return eqx.filter_grad(lambda net: jnp.sum(jnp.cos(net.record(x).times[0][:40])))(net).connection
+
+    expected = gradient(clock)
+    for windows in (True, False):
+        net = sparse_of(clock, x, windows=windows, trainable=("delays",))
+        found, place = gradient(net), (net.connection.rows, net.connection.targets)
+        assert np.abs(found.delays.value).max() > 0
+        np.testing.assert_allclose(found.weights, expected.weights[place], rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(found.delays.value, expected.delays.value[place], rtol=1e-8, atol=1e-10)
+
+
+def test_two_synapses_may_join_the_same_neurons_in_windows():
+    pairs = np.array([[1, 0], [0, 0], [1, 0]])
+    keywords = {"synapses": pairs, "init_weights": [0.6, 0.0, 0.6], "dtype": jnp.float64}
+    net = EvNN(DeltaLIF, 1, 1, 20.0, KEY, init_delays=[2.0, 1.0, 2.0], **keywords)
+    np.testing.assert_array_equal(net.ttfs(jnp.array([[3.0]])), [5.0])
+    apart = EvNN(DeltaLIF, 1, 1, 20.0, KEY, init_delays=[2.0, 1.0, 2.5], **keywords)
+    np.testing.assert_array_equal(jax.vmap(apart.ttfs)(jnp.array([[[3.0]], [[1.0]]])), [[5.5], [3.5]])
+    with pytest.raises(ValueError, match="more than once.*shortest delay among neurons is 0 ms"):
+        EvNN(DeltaLIF, 1, 1, 20.0, KEY, **keywords)
+
+
+def test_a_saved_sparse_network_is_the_same(tmp_path):
+    (dense, _), x = random_network()
+    net = sparse_of(dense, x)
+    eventsnn.save(tmp_path / "net.zip", net)
+    np.testing.assert_array_equal(eventsnn.load(tmp_path / "net.zip").record(x).times[0], net.record(x).times[0])
+
+
+@pytest.mark.slow
+def test_ten_thousand_neurons_with_a_hundred_synapses_each():
+    # Some neurons are fired by the input; what they reach fires one delay later, and what these reach after another.
+    n, fan_out = 10_000, 100
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, n, (n, fan_out))
+    pairs = np.concatenate(
+        [np.stack([np.repeat(np.arange(n), fan_out), targets.ravel()], axis=1), [[n, k] for k in range(3)]]
+    )
+    net = EvNN(
+        DeltaLIF, n, 1, 4.0, KEY, synapses=pairs, init_weights=1.5, init_delays=1.5, max_event_steps=40_000,
+        max_pending=256, tmem=1e3,
+    )  # fmt: skip
+    record = net.record(jnp.zeros((1, 1)))
+    times, neurons = np.asarray(record.times[0]), np.asarray(record.neurons[0])
+    assert bool(record.result == RESULTS.successful)
+    wave = np.arange(3)
+    for time in (1.5, 3.0):
+        np.testing.assert_array_equal(np.sort(neurons[times == time]), wave)
+        wave = np.unique(targets[wave])
+    assert len(wave) > 5000
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"synapses": np.array([[0, 3]])}, r"synapses\[0, 1\] is 3, expected a neuron from 0 to 2"),
+        ({"synapses": np.array([[0, 0], [4, 1]])}, r"synapses\[1, 0\] is 4, expected an input from 0 to 3"),
+        ({"synapses": np.array([0, 1])}, r"synapses has shape \(2,\)"),
+        ({"synapses": np.array([[0.5, 1.0]])}, "whole numbers"),
+        ({"synapses": np.array([[0, 1]]), "wmask": np.ones((4, 3), bool)}, "do not pass wmask"),
+        (
+            {"synapses": np.array([[0, 1]]), "init_weights": np.ones(2)},
+            r"init_weights has shape \(2,\), expected .*\(1,\)",
+        ),
+        ({"windows": True}, "windows is True, but the shortest delay among neurons is 0 ms"),
+    ],
+)
+def test_bad_arguments_are_told(keywords, message):
+    with pytest.raises(ValueError, match=message):
+        EvNN(LIF, 3, 1, 20.0, KEY, **keywords)
+
+
+def test_the_way_is_chosen_by_the_delays():
+    def chosen(**keywords):
+        return EvNN(LIF, 3, 1, 20.0, KEY, **keywords).windows
+
+    assert not chosen() and not chosen(init_delays=np.vstack([np.eye(3), np.ones((1, 3))]))
+    assert chosen(init_delays=1.0) and chosen(init_axonal_delays=[1.0, 1.0, 1.0, 0.0])
+    assert not chosen(init_delays=1.0, trainable=("delays",)) and not chosen(init_delays=1e-6)
+    # Delays of connections that do not exist do not count.
+    assert chosen(init_delays=np.vstack([np.eye(3), np.ones((1, 3))]), wmask=np.vstack([np.eye(3), np.ones((1, 3))]))
+
+
+def test_a_delay_that_became_too_short_for_windows_is_told_at_once():
+    net = delta([[1.5], [1.5]], init_delays=1.0)
+    short = eqx.tree_at(lambda net: net.connection.delays.value, net, jnp.full((2, 1), 1e-9))
+    with pytest.raises(SimulationError, match="more than a million windows; raise it, or pass windows=False"):
+        short.record(jnp.array([[3.0]]))
