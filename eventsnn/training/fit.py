@@ -22,6 +22,7 @@ class Recipe:
     - `epochs`: how often to go through the data.
     - `batch_size`: samples per step. What is left over at the end of an epoch waits for another.
     - `learning_rate`, `decay`: of Adam in the first epoch, and its factor from epoch to epoch.
+    - `delay_learning_rate`: the same for delays, in ms. A delay that would become negative becomes 0.
     - `tau0`, `tau1`, `alpha`: see `first_spike_loss`; times in ms.
     - `wake`: the weight of `wake_loss`, which is 0 unless a correct output is silent.
     - `seed`: determines the order of the samples.
@@ -31,6 +32,7 @@ class Recipe:
     batch_size: int = 32
     learning_rate: float = 5e-3
     decay: float = 0.95
+    delay_learning_rate: float = 0.1
     tau0: float = 0.5
     tau1: float = 6.4
     alpha: float = 3e-3
@@ -40,7 +42,7 @@ class Recipe:
     def __post_init__(self):
         for name in ("epochs", "batch_size"):
             _reject_unless(getattr(self, name) >= 1, name, getattr(self, name), "a whole number from 1 on")
-        for name in ("learning_rate", "decay", "tau0", "tau1"):
+        for name in ("learning_rate", "decay", "delay_learning_rate", "tau0", "tau1"):
             _reject_unless(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
         for name in ("alpha", "wake", "seed"):
             _reject_unless(getattr(self, name) >= 0, name, getattr(self, name), "a number that is 0 or more")
@@ -109,11 +111,25 @@ def weights_only(network: FFEvNN) -> PyTree:
     return eqx.tree_at(lambda net: [c.weights for c in net.connections], nothing, replace=[True] * len(network.layers))
 
 
+def weights_and_delays(network: FFEvNN) -> PyTree:
+    """The same for weights and for delays that are trainable."""
+    wanted = weights_only(network)
+    held = [delays for c in network.connections for delays in (c.delays, c.axonal_delays)]
+    chosen = [number for number, delays in enumerate(held) if delays is not None and delays.trainable]
+
+    def places(net):
+        held = [delays for c in net.connections for delays in (c.delays, c.axonal_delays)]
+        return [held[number].value for number in chosen]
+
+    return eqx.tree_at(places, wanted, replace=[True] * len(chosen)) if chosen else wanted
+
+
 def start(network: FFEvNN, recipe: Recipe, n_samples: int, wanted: PyTree | None = None) -> TrainingState:
-    """The state before the first epoch. `wanted` says what to train, by default `weights_only`."""
-    wanted = weights_only(network) if wanted is None else wanted
-    optimiser = _optimiser(recipe, _n_batches(recipe, n_samples))
-    return TrainingState(network, optimiser.init(eqx.filter(network, wanted)), 0)
+    """The state before the first epoch. `wanted` says what to train, by default `weights_and_delays`."""
+    wanted = weights_and_delays(network) if wanted is None else wanted
+    trained = eqx.filter(network, wanted)
+    optimiser = _optimiser(recipe, _n_batches(recipe, n_samples), trained)
+    return TrainingState(network, optimiser.init(trained), 0)
 
 
 def train_epoch(
@@ -141,7 +157,7 @@ def train_epoch(
 
     **Raises:** `ValueError` if there are fewer samples than a batch needs; whatever `ttfs` raises.
     """
-    wanted = weights_only(state.network) if wanted is None else wanted
+    wanted = weights_and_delays(state.network) if wanted is None else wanted
     total = _n_batches(recipe, len(samples))
     order = np.random.default_rng([recipe.seed, state.epoch]).permutation(len(samples))
     in_spikes, labels = np.asarray(samples.in_spikes), np.asarray(samples.labels)
@@ -213,8 +229,19 @@ def _n_batches(recipe: Recipe, n_samples: int) -> int:
     return n_samples // recipe.batch_size
 
 
-def _optimiser(recipe: Recipe, n_batches: int) -> optax.GradientTransformation:
-    return optax.adam(optax.exponential_decay(recipe.learning_rate, n_batches, recipe.decay, staircase=True))
+def _optimiser(recipe: Recipe, n_batches: int, trained: FFEvNN) -> optax.GradientTransformation:
+    def adam(learning_rate: float) -> optax.GradientTransformation:
+        return optax.adam(optax.exponential_decay(learning_rate, n_batches, recipe.decay, staircase=True))
+
+    kinds = jax.tree_util.tree_map_with_path(lambda path, _: "delays" if _is_delay(path) else "others", trained)
+    if "delays" not in jax.tree.leaves(kinds):
+        return adam(recipe.learning_rate)
+    of_delays = optax.chain(adam(recipe.delay_learning_rate), optax.keep_params_nonnegative())
+    return optax.partition({"others": adam(recipe.learning_rate), "delays": of_delays}, kinds)
+
+
+def _is_delay(path: tuple[Any, ...]) -> bool:
+    return any(getattr(key, "name", None) in ("delays", "axonal_delays") for key in path)
 
 
 # How many steps are one call. Between calls Python has a word, and what a call costs is shared.
@@ -264,7 +291,8 @@ def _step(
     )
     # Optax multiplies whole numbers by floating point ones, which strict promotion refuses.
     with jax.numpy_dtype_promotion("standard"):
-        updates, optimiser_state = _optimiser(recipe, n_batches).update(gradient, optimiser_state, trained)  # pyright: ignore
+        optimiser = _optimiser(recipe, n_batches, trained)
+        updates, optimiser_state = optimiser.update(gradient, optimiser_state, trained)  # pyright: ignore
     return eqx.apply_updates(trained, updates), optimiser_state, loss, jnp.mean(right, dtype=loss.dtype)
 
 
