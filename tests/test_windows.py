@@ -1,6 +1,7 @@
 """Recurrent networks in windows of their shortest delay: the same answers as on one clock, and as the oracle."""
 
 import functools
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -330,3 +331,54 @@ def test_a_delay_that_became_too_short_for_windows_is_told_at_once():
     short = eqx.tree_at(lambda net: net.connection.delays.value, net, jnp.full((2, 1), 1e-9))
     with pytest.raises(SimulationError, match="more than a million windows; raise it, or pass windows=False"):
         short.record(jnp.array([[3.0]]))
+
+
+class Refractory(LIF):
+    """LIF whose potential stays at its reset for a while after a spike: the third channel says how much longer."""
+
+    channels = ("V", "I", "r")
+    PAUSE = 1.0
+
+    def init_state(self, n_neurons) -> Float[Array, "neurons channels"]:
+        return jnp.zeros((n_neurons, 3), self.ic.dtype)
+
+    def dynamics(self, t, y, args) -> Float[Array, "neurons channels"]:
+        free = super().dynamics(t, y[:, :2], args)
+        return jnp.stack([jnp.where(y[:, 2] > 0, 0, free[:, 0]), free[:, 1], jnp.full_like(y[:, 2], -1)], axis=1)
+
+    def input_spikes(self, y, weights) -> Float[Array, "neurons channels"]:
+        return y + jnp.stack([jnp.zeros_like(weights), weights, jnp.zeros_like(weights)], axis=1)
+
+    def reset_spiked(self, y, spiked) -> Float[Array, "neurons channels"]:
+        reset = jnp.stack([jnp.zeros_like(y[:, 0]), y[:, 1], jnp.full_like(y[:, 2], self.PAUSE)], axis=1)
+        return jnp.where(spiked[:, None], reset, y)
+
+
+@pytest.mark.slow
+def test_a_hundred_neurons_spike_as_those_of_nest():
+    with np.load(Path(__file__).parent / "data" / "nest_network.npz") as file:
+        nest = dict(file)
+    n = len(nest["drive"])
+    assert nest["refractory"] == Refractory.PAUSE
+    own = np.arange(n)
+    net = EvNN(
+        Refractory,
+        n,
+        n,
+        60.0,
+        KEY,
+        synapses=np.concatenate([nest["synapses"], np.stack([n + own, own], axis=1)]),
+        init_weights=np.concatenate([nest["weights"], nest["into"]]),
+        init_delays=np.concatenate([nest["delays"], np.zeros(n)]),
+        init_bias=nest["drive"],
+        **{name: float(nest[name]) for name in ("tmem", "tsyn", "thresh", "vreset")},
+        dtype=jnp.float64,
+        rtol=1e-9,
+        max_steps=100_000,
+        max_pending=128,
+    )
+    record = net.record(jnp.asarray(nest["trains"]))
+    times, neurons = record.times[0][: len(nest["times"])], record.neurons[0][: len(nest["times"])]
+    assert len(nest["times"]) >= 200 and len(set(nest["neurons"][:200])) > 50
+    np.testing.assert_array_equal(neurons, nest["neurons"])
+    np.testing.assert_allclose(times, nest["times"], rtol=0, atol=1e-8)
