@@ -261,8 +261,7 @@ def test_fixed_delays_receive_no_gradient_and_are_not_marked_as_trainable():
     assert eventsnn.trainable(free).connections[0].delays.value and not eventsnn.trainable(free).neurons[0].tmem.value
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize(("kind", "dtype"), [("LIF", jnp.float32), ("QIF", jnp.float64)])
 def test_a_delay_of_nothing_and_next_to_nothing(kind, dtype):
     weights = np.random.default_rng(2).normal(2.0, 1.0, (3, 20)) * (1 if kind == "LIF" else 4)
     x = jnp.asarray(np.random.default_rng(3).uniform(0, 15, (3, 4)), dtype)

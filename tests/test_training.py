@@ -235,3 +235,33 @@ def test_a_folder_of_something_else_is_an_error(tmp_path):
     (tmp_path / HISTORY).write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="not the history of a training run"):
         read_history(tmp_path / HISTORY)
+
+
+@pytest.mark.slow
+def test_delays_are_trained_with_the_weights_and_never_become_negative(tmp_path):
+    data = make_yin_yang(96, seed=3)
+    samples = Samples(encode(data.points), data.labels)
+    network = make_network(hidden=12, delays=3.0)
+    recipe = Recipe(epochs=2, delay_learning_rate=2.0)
+    state, *_ = train_epoch(start(network, recipe, len(data)), samples, recipe)
+    delays = [np.asarray(connection.delays.value) for connection in state.network.connections]
+    assert all((delay >= 0).all() for delay in delays) and any((delay == 0).any() for delay in delays)
+    for before, after in zip(network.connections, state.network.connections, strict=True):
+        assert np.mean(before.delays.value != after.delays.value) > 0.5
+        assert np.mean(before.weights != after.weights) > 0.5
+    np.testing.assert_array_equal(state.network.neurons[0].ic, network.neurons[0].ic)
+    # Weights alone are still to be had, and a run goes on from its file as if it had not been interrupted.
+    alone = weights_only(network)
+    fixed, *_ = train_epoch(start(network, recipe, len(data), alone), samples, recipe, wanted=alone)
+    np.testing.assert_array_equal(fixed.network.connections[0].delays.value, network.connections[0].delays.value)
+    save_run(tmp_path, Run(state, (), recipe, {"samples": len(data)}))
+    resumed, *_ = train_epoch(load_run(tmp_path).state, samples, recipe)
+    expected, *_ = train_epoch(state, samples, recipe)
+    for leaf, wanted in zip(jax.tree.leaves(resumed.network), jax.tree.leaves(expected.network), strict=True):
+        np.testing.assert_array_equal(leaf, wanted)
+
+
+@pytest.mark.parametrize("delays", [-1.0, float("nan"), float("inf")])
+def test_a_network_with_impossible_delays_is_refused(delays):
+    with pytest.raises(ValueError, match="delays is .*expected a time in ms"):
+        make_network(hidden=3, delays=delays)

@@ -57,7 +57,7 @@ def test_large_networks_spike_as_the_oracle(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "states"), [("LIF", False), ("LIF", True), ("QIF", True)])
+@pytest.mark.parametrize(("kind", "states"), [("LIF", False), ("QIF", True)])
 def test_gradients_equal_central_differences_of_the_oracle(kind, states):
     question = recurrent.Question(kind, "long", states)
     theta = DELAYED(kind, 4, seed=1, t_end=T_END)
