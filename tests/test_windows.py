@@ -212,6 +212,42 @@ def test_more_input_than_there_is_room_for_at_one_instant_is_an_error_and_else_i
     )
 
 
+@pytest.mark.parametrize("windows", [True, False])
+def test_equal_spikes_on_one_channel_are_one_of_as_much_weight(windows):
+    # Five at once through 1.5, against one through 7.5, into LIF neurons that hear each other later.
+    weights = np.array([[0.0, 8.0], [8.0, 0.0], [1.5, 1.5]])
+    keywords = {"init_delays": 1.5, "init_bias": [0.9, 0.4], "dtype": jnp.float64, "windows": windows}
+    many = EvNN(LIF, 2, 1, 40.0, KEY, init_weights=weights, **keywords).record(jnp.full((1, 5), 3.0)).times[0]
+    weights[2] *= 5
+    one = EvNN(LIF, 2, 1, 40.0, KEY, init_weights=weights, **keywords).record(jnp.full((1, 1), 3.0)).times[0]
+    assert np.isfinite(one).sum() >= 3
+    np.testing.assert_allclose(many, one, rtol=1e-13)
+
+
+def test_a_neuron_that_cannot_be_reset_is_told_and_the_others_are_not_hidden():
+    class Stuck(DeltaLIF):
+        def reset_spiked(self, y, spiked):
+            return jnp.where(spiked[:, None], jnp.where(jnp.arange(len(y)) == 1, 2.0, 0.0)[:, None].astype(y.dtype), y)
+
+    weights = [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [1.5, 1.5, 1.5]]
+    keywords = {"init_weights": np.asarray(weights), "init_delays": 1.0, "dtype": jnp.float64}
+    with pytest.raises(SimulationError, match="neuron 1, t = 4 ms: still at or above threshold after its reset"):
+        EvNN(Stuck, 3, 1, 20.0, KEY, **keywords).record(jnp.array([[3.0]]))
+    told = EvNN(Stuck, 3, 1, 20.0, KEY, throw=False, **keywords).record(jnp.array([[3.0]]))
+    assert bool(told.result == RESULTS.reset_above_threshold)
+    assert {0, 2} <= set(np.asarray(told.neurons[0]).tolist())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [255, 256, 65_535, 65_536])
+def test_the_last_neuron_of_many_is_reached_and_reaches_the_first(n):
+    pairs = np.array([[n, n - 1], [n - 1, 0], [0, n - 2], [n - 2, n - 1]])
+    net = EvNN(DeltaLIF, n, 1, 6.0, KEY, synapses=pairs, init_weights=1.5, init_delays=1.0, max_pending=2)
+    record = net.record(np.zeros((1, 1)))
+    np.testing.assert_array_equal(record.times[0][:6], np.arange(1.0, 7.0))
+    np.testing.assert_array_equal(record.neurons[0][:6], [n - 1, 0, n - 2] * 2)
+
+
 # Synapses one by one.
 
 
