@@ -157,7 +157,7 @@ def run_windows(
 def _start(y0: Float[Array, "neurons channels"], wanted: Wanted, limits: Limits, room: int) -> _Run:
     size, dtype = y0.shape[0], y0.dtype
     nought, column = jnp.zeros(size, jnp.int32), limits.capacity + room
-    queue = _Queue(*(jnp.zeros((size, limits.pending), jnp.int32) for _ in range(2)), nought)
+    empty = jnp.zeros((size, limits.pending), jnp.int32)
     spikes = _Spikes(
         jnp.full(column, jnp.inf, dtype),
         jnp.zeros(column, jnp.int32),
@@ -170,7 +170,7 @@ def _start(y0: Float[Array, "neurons channels"], wanted: Wanted, limits: Limits,
         t=jnp.zeros((), dtype),
         y=y0,
         share=jnp.ones((), dtype),
-        queue=queue,
+        queue=_Queue(empty, empty, nought),
         spikes=spikes,
         states=states,
         emitted=nought,
@@ -250,7 +250,7 @@ def _settle(
     spikes = _Spikes(
         jax.lax.dynamic_update_slice(old.times, found.times, (count,)),
         jax.lax.dynamic_update_slice(old.neurons, found.neurons, (count,)),
-        None if old.slopes is None else jax.lax.dynamic_update_slice(old.slopes, found.slopes, (count,)),
+        None if old.slopes is None else jax.lax.dynamic_update_slice(old.slopes, jnp.asarray(found.slopes), (count,)),
         jnp.where(again, count, count + found.count),
     )
     queue = _pass_on(wiring, window.queue, found, count)
@@ -270,7 +270,7 @@ def _settle(
     y = jnp.asarray(found.states)[:, -1]
     if wanted.times is not None:
         inside = (wanted.times >= run.t) & ((wanted.times < window.end) | window.last) & ~again
-        states = jnp.where(inside[:, None], jnp.asarray(found.states)[:, :-1], states)
+        states = jnp.where(inside[:, None], jnp.asarray(found.states)[:, :-1], jnp.asarray(states))
     return _Run(
         window=run.window + 1,
         t=jnp.where(again, run.t, window.end),

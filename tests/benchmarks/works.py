@@ -122,7 +122,7 @@ class BrunelWork:
     neurons: int = 2000
     excitatory: int = 160
     inhibitory: int = 40
-    jump: float = 0.5
+    jump: float = 0.3
     g: float = 5.0
     eta: float = 2.0
     delay: float = 1.5
