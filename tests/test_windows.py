@@ -418,3 +418,14 @@ def test_a_hundred_neurons_spike_as_those_of_nest():
     assert len(nest["times"]) >= 200 and len(set(nest["neurons"][:200])) > 50
     np.testing.assert_array_equal(neurons, nest["neurons"])
     np.testing.assert_allclose(times, nest["times"], rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("bad", [np.nan, -1.0, np.inf])
+def test_impossible_delays_and_inputs_are_told_and_not_waited_for(bad):
+    net = delta([[1.5], [1.5]], init_delays=1.0, max_pending=1)
+    broken = eqx.tree_at(lambda net: net.connection.delays.value, net, jnp.full((2, 1), bad))
+    with pytest.raises(ValueError, match=r"delays\[0, 0\] is .*expected a delay in ms, 0 or more"):
+        broken.record(jnp.array([[3.0]]))
+    if not np.isinf(bad):
+        with pytest.raises(ValueError, match=r"in_spikes\[0, 2\] is .*expected a time of 0 ms or later"):
+            net.record(jnp.array([[3.0, 4.0, bad]]))

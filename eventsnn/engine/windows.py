@@ -127,7 +127,8 @@ def run_windows(
         return _settle(wiring, limits, wanted, run, window, found)
 
     run = _start(per_neuron(model, size).init_state(size), wanted, limits, room)
-    hopeless = shortest * _MAX_WINDOWS < t_end
+    # NaN and negative delays as well: that they were given is told elsewhere.
+    hopeless = ~(shortest * _MAX_WINDOWS >= t_end)
     run = eqx.tree_at(lambda run: run.done, run, hopeless)
     run = eqxi.while_loop(
         lambda run: ~run.done & (run.window < _MAX_WINDOWS),
@@ -238,7 +239,8 @@ def _next_inputs(inputs: Arrivals, t: Float[Array, ""], room: int) -> tuple[Arra
     place = first[:, None] + jnp.arange(room + 1, dtype=jnp.int32)
     times = jnp.take_along_axis(inputs.times, place, axis=1, mode="fill", fill_value=jnp.inf)
     sources = jnp.take_along_axis(inputs.sources, place[:, :-1], axis=1, mode="clip")
-    return times[:, :-1], sources, jax.lax.stop_gradient(times[:, -1])
+    beyond = jax.lax.stop_gradient(times[:, -1])
+    return times[:, :-1], sources, jnp.where(jnp.isnan(beyond), jnp.inf, beyond)
 
 
 def _settle(
