@@ -20,6 +20,7 @@ PUBLISHED_HIDDEN = 200
 _T_END = 45.0
 # Mean and standard deviation of the initial weights into the hidden and the output layer.
 _TMEM = {"lif": 20.0, "qif": 10.0}
+_INTO_OUTPUT_WITH_DELAYS = (0.56, 1.2)
 _WEIGHTS = {"lif": ((1.5, 0.78), (0.93, 0.1)), "qif": ((1.5, 0.78), (0.93, 0.1))}
 
 
@@ -41,7 +42,7 @@ def make_network(
     - `hidden`: the number of hidden neurons. The weights into the outputs are scaled by
         200 / `hidden`, so that networks of all sizes spike from the start.
     - `delays`: with a number greater than 0 every synapse has a delay that is trained, at first uniform between 0 and
-        that many ms. The run becomes longer by as much, and weights into the outputs are 0.6 of what they are without.
+        that many ms. The run becomes longer by as much, and weights into the outputs have both signs at first.
     - `seed`: determines the initial weights and delays.
     - `rtol`, `atol`, `dtype`: see `FFEvNN`.
 
@@ -58,8 +59,9 @@ def make_network(
         raise ValueError(f"delays is {delays}, expected a time in ms, or 0 for none")
     random = np.random.default_rng(seed)
     into_hidden, into_output = _WEIGHTS[neuron]
-    # Delays let a neuron gather spikes that would come one after the other.
-    scale = (0.6 if delays else 1.0) * PUBLISHED_HIDDEN / hidden
+    if delays:
+        into_output = _INTO_OUTPUT_WITH_DELAYS
+    scale = PUBLISHED_HIDDEN / hidden
     of_delays: Any = {"dlim": delays, "trainable": "delays"} if delays else {}
     weights = [
         random.normal(*into_hidden, (IN_SIZE, hidden)),

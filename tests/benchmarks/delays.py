@@ -26,7 +26,7 @@ def samples_of(name: str) -> Samples:
 
 def train(delays: float, seed: int, epochs: int) -> dict[str, list[float] | float]:
     """One run. Accuracies are between 0 and 1."""
-    recipe = Recipe(epochs=epochs, learning_rate=0.01, decay=0.02 ** (1 / epochs), seed=seed)
+    recipe = Recipe(epochs=epochs, learning_rate=0.02, decay=0.02 ** (1 / epochs), seed=seed)
     data, validation, test = (samples_of(name) for name in ("train", "validation", "test"))
     state, found, begin = (
         start(make_network(hidden=HIDDEN, delays=delays, seed=seed), recipe, len(data)),
@@ -46,7 +46,7 @@ def train(delays: float, seed: int, epochs: int) -> dict[str, list[float] | floa
 def main() -> None:
     """Read the options, train, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--out", metavar="FILE", help="where to write the numbers, as JSON")
     options = parser.parse_args()
