@@ -197,10 +197,12 @@ def draw_performance(result: dict) -> None:
     """How much longer other programs take, and how time grows with the work. `result` is what bench.py writes."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 4.6), width_ratios=[1, 1.05])
     bars = []
-    for part, work in (("lif", "LIF"), ("qif", "QIF"), ("snntorch", "LIF"), ("jaxsnn", "LIF")):
+    works = {"lif": "LIF", "qif": "QIF", "snntorch": "LIF", "jaxsnn": "LIF", "recurrent": "recurrent QIF"}
+    for part, work in works.items():
         for row in result["rows"][part]:
             if not row["program"].startswith("eventsnn"):
-                bars.append((f"{row['program'].split(', 100')[0]}, {work}", row["ratio"]))
+                program = row["program"].removesuffix(", 100 hidden").removesuffix(", steps of 0.1 ms")
+                bars.append((f"{program}, {work}", row["ratio"]))
     bars.sort(key=lambda bar: bar[1])
     names, ratios = zip(*bars, strict=True)
     left.barh(names, ratios, color=BLUE, height=0.6)

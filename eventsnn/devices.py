@@ -22,7 +22,9 @@ def over_devices(function: Callable, *, shared: int = 1, mean: bool = True) -> C
         loss_and_gradient = eventsnn.over_devices(jax.value_and_grad(loss))  # loss(network, in_spikes, labels)
 
     The result may be used under `jax.jit`, which is where the gain is, but not under `jax.vmap`. With one device it
-    does what `function` does. The largest number of devices that divides the batch is used.
+    does what `function` does. The largest number of devices that divides the batch is used. On several devices the
+    neurons of an `EvNN` with matrices of weights are always on one clock. One with `synapses` runs in windows, which can
+    be simulated there but not differentiated.
 
     **Arguments:**
 

@@ -26,7 +26,7 @@ from .connections import Dense, Sparse
 from .engine.feed_forward import Synapses, Wanted, report_of, run_layers
 from .engine.layer_run import LayerRun
 from .engine.recurrent import report_of_recurrent, run_recurrent
-from .engine.report import Check, Report
+from .engine.report import Check, Report, is_split
 from .engine.wiring import SparseSynapses
 from .network import AbstractNetwork
 from .network import Record as Record
@@ -343,15 +343,10 @@ class EvNN(AbstractNetwork):
         n_layers: int | None = None,
     ) -> tuple[list[LayerRun], Report]:
         synapses = self._synapses()
+        # Equinox's checkpointed loop cannot be differentiated on several devices. On one clock answers are the same.
+        windows = self.windows and not (is_split() and isinstance(self.connection, Dense))
         run = run_recurrent(
-            self._solving(),
-            self.neurons,
-            synapses,
-            self.output_neurons,
-            self.max_pending,
-            in_spikes,
-            wanted,
-            self.windows,
+            self._solving(), self.neurons, synapses, self.output_neurons, self.max_pending, in_spikes, wanted, windows
         )
         report = report_of_recurrent(run, self.neurons, synapses, self.output_neurons, in_spikes, checks, max_spikes)
         return [run], report

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eventsnn import LIF, QIF, FFEvNN, over_devices
+from eventsnn import LIF, QIF, EvNN, FFEvNN, over_devices
 
 IN_SPIKES = jax.random.uniform(jax.random.PRNGKey(1), (8, 5, 2), jnp.float64) * 20
 LABELS = jnp.arange(8) % 3
@@ -41,6 +41,21 @@ def test_loss_and_gradient(model):
     found = eqx.filter_jit(split)(net, IN_SPIKES, LABELS)
     assert len(found[0].devices()) == 2
     assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for mine, one in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(mine, one, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("windows", [True, False])
+def test_loss_and_gradient_of_a_recurrent_network(windows):
+    net = EvNN(
+        LIF, 6, 5, 30.0, jax.random.PRNGKey(0), wlim=3.0, wmean=2.0, init_delays=2.0, output_neurons=np.arange(6) < 3,
+        dtype=jnp.float64, max_event_steps=200, windows=windows, trainable=("delays",), max_pending=128,
+    )  # fmt: skip
+    whole, split = eqx.filter_value_and_grad(loss), over_devices(eqx.filter_value_and_grad(loss))
+    expected = eqx.filter_jit(whole)(net, IN_SPIKES, LABELS)
+    found = eqx.filter_jit(split)(net, IN_SPIKES, LABELS)
+    assert len(found[0].devices()) == 2 and np.abs(expected[1].connection.delays.value).max() > 0
     for mine, one in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(mine, one, rtol=1e-10, atol=1e-12)
 

@@ -33,8 +33,8 @@ print(sum(len(cell.get("outputs", ())) for cell in notebook.cells))
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_the_notebook_runs(path, tmp_path):
-    # JAX's own defaults, no screen, this checkout's package, and no configuration of the user's.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    # JAX's and XLA's own defaults, no screen, this checkout's package, and no configuration of the user's.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
     environment |= {"PYTHONPATH": str(ROOT), "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     environment |= {"IPYTHONDIR": str(tmp_path / "ipython"), "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime")}
     done = subprocess.run(

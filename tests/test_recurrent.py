@@ -237,6 +237,25 @@ def test_the_gradient_of_a_vmap_equals_the_vmap_of_gradients_and_long_runs_are_r
 
 
 @pytest.mark.slow
+def test_the_gradient_by_a_delay_of_exactly_0_is_that_of_making_it_longer():
+    theta = make_theta("LIF", 4, "some", 1, T_GRADIENT)
+    at_0 = np.argwhere(theta["delays"] == 0)
+    arrays = {name: jnp.asarray(value) for name, value in theta.items()}
+    gradient = package_gradient(arrays, network("LIF", 4, True, T_GRADIENT, rtol=1e-11), False)[1]["delays"]
+    loss, h, told = functools.partial(oracle_loss, Question("LIF", "some", False)), 1e-4, 0
+    for place in map(tuple, at_0):
+        values = []
+        for k in range(4):
+            moved = theta["delays"].copy()
+            moved[place] = k * h
+            values.append(loss(theta | {"delays": moved}))
+        one_sided = np.dot([-11, 18, -9, 2], values) / (6 * h)
+        assert abs(gradient[place] - one_sided) <= 1e-5 * max(abs(one_sided), 1e-2), place
+        told += abs(one_sided) > 1e-3
+    assert told >= 3
+
+
+@pytest.mark.slow
 def test_a_recurrent_network_without_feedback_is_the_feed_forward_one():
     rng = np.random.default_rng(4)
     first, second = rng.normal(4.0, 2.0, (2, 6)), rng.normal(2.0, 1.0, (6, 3))

@@ -135,7 +135,7 @@ def settle(out: PyTree, report: Report) -> PyTree:
             _raise(report, jax.tree.map(np.asarray, _summarise(report)))
         return out
     shapes = eqx.filter_eval_shape(lambda report: report, report)
-    split = _is_split()
+    split = is_split()
 
     def tell(summary):
         # Large arrays would make the callback wait for the thread that it runs in.
@@ -159,7 +159,8 @@ def settle(out: PyTree, report: Report) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.where(code == 0, leaf, jnp.zeros_like(leaf)), out)
 
 
-def _is_split() -> bool:
+def is_split() -> bool:
+    """Whether this is traced for one of several devices that share a batch."""
     try:
         jax.lax.axis_size(DEVICES)
     except NameError:
