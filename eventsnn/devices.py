@@ -23,8 +23,8 @@ def over_devices(function: Callable, *, shared: int = 1, mean: bool = True) -> C
 
     The result may be used under `jax.jit`, which is where the gain is, but not under `jax.vmap`. With one device it
     does what `function` does. The largest number of devices that divides the batch is used. On several devices the
-    neurons of an `EvNN` with matrices of weights are always on one clock. One with `synapses` runs in windows, which can
-    be simulated there but not differentiated.
+    neurons of an `EvNN` with a matrix of weights are always on one clock. One with `synapses` runs in windows, which
+    can be simulated there but not differentiated.
 
     **Arguments:**
 
