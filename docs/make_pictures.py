@@ -222,7 +222,7 @@ def draw_performance(result: dict) -> None:
     right.set_yticks([2, 5, 10, 20, 50, 100], ["2", "5", "10", "20", "50", "100"])
     right.minorticks_off()
     right.legend(frameon=False)
-    right.set_title("5-120-3 LIF, batch 256, one number changed")
+    right.set_title("5-120-3 LIF, one number changed")
     figure.tight_layout(w_pad=3)
     figure.savefig(PICTURES / "performance.png")
     plt.close(figure)
