@@ -143,7 +143,9 @@ class Sparse(eqx.Module):
         delays, self.axonal_delays = _make_all_delays(
             shape, n_inputs, init_delays, dlim, init_axonal_delays, axonal_dlim, trainable, dtype, key
         )
-        self.rows, self.targets = jnp.asarray(rows[order]), jnp.asarray(targets[order])
+        # Known even while a function that makes networks is being compiled.
+        with jax.ensure_compile_time_eval():
+            self.rows, self.targets = jnp.asarray(rows[order]), jnp.asarray(targets[order])
         self.weights = weights[order]
         self.delays = None if delays is None else Parameter(delays.value[order], delays.trainable)
         self.n_inputs, self.n_neurons = n_inputs, n_neurons

@@ -27,7 +27,7 @@ from .engine.feed_forward import Synapses, Wanted, report_of, run_layers
 from .engine.layer_run import LayerRun
 from .engine.recurrent import report_of_recurrent, run_recurrent
 from .engine.report import Check, Report, is_split
-from .engine.wiring import SparseSynapses
+from .engine.wiring import SparseSynapses, inputs_table, wiring_of
 from .network import AbstractNetwork
 from .network import Record as Record
 from .neuron_models import NeuronModel
@@ -314,10 +314,14 @@ class EvNN(AbstractNetwork):
                     "synapses says which connections there are: do not pass wmask or input_neurons with it"
                 )
             self.connection = Sparse(rows, self.n_neurons, synapses, **common)
-            self.from_inputs = _from_inputs(self.connection)
+            rows, targets = np.asarray(self.connection.rows), np.asarray(self.connection.targets)
+            self.from_inputs = jnp.asarray(inputs_table(rows, targets, self.n_neurons))
         build: Any = model
         self.neurons = build(self.n_neurons, dtype=self.dtype, key=keys[1], **own)
-        self.windows = _choose_windows(self.connection, self.max_solver_time, windows)
+        shortest = wiring_of(self._synapses()).shortest(self.n_neurons)
+        self.windows = _choose_windows(self.connection, shortest, self.max_solver_time, windows)
+        if isinstance(self.connection, Sparse) and not self.windows:
+            _reject_repeated(self.connection)
 
     def state_at_t(self, in_spikes: ArrayLike, times: ArrayLike) -> Float[Array, "neurons times channels"]:
         """The state of every neuron at `times`, as the model's `observe` shows it.
@@ -363,57 +367,34 @@ def _synapses(connection: Dense) -> Synapses:
     return Synapses(connection.weights, connection.mask, connection.delays, connection.axonal_delays)
 
 
-def _from_inputs(connection: Sparse) -> Int[Array, "neurons fan_in"]:
-    """The synapses that each neuron has from inputs, and behind them the number of all synapses."""
-    rows, targets = np.asarray(connection.rows), np.asarray(connection.targets)
-    number = np.flatnonzero(rows >= connection.n_neurons)
-    target = targets[number]
-    order = np.argsort(target, kind="stable")
-    number, target = number[order], target[order]
-    fan_in = np.bincount(target, minlength=connection.n_neurons)
-    table = np.full((connection.n_neurons, fan_in.max(initial=0)), len(rows), np.int32)
-    table[target, np.arange(len(target)) - np.repeat(np.cumsum(fan_in) - fan_in, fan_in)] = number
-    return jnp.asarray(table)
-
-
 # With windows shorter than this part of the run there are too many of them.
 _SHORTEST_WINDOW = 1e-4
 
 
-def _choose_windows(connection: Dense | Sparse, max_solver_time: float, windows: bool | None) -> bool:
+def _choose_windows(
+    connection: Dense | Sparse, shortest: Float[Array, ""], max_solver_time: float, windows: bool | None
+) -> bool:
     """Whether a network runs in windows of its shortest delay."""
-    held = (connection.delays, connection.axonal_delays)
-    if windows is None and any(delays is not None and delays.trainable for delays in held):
-        return False
-    shortest = _shortest_delay(connection)
-    if isinstance(shortest, Tracer):
-        return bool(windows)
-    if windows and not shortest > 0:
+    # Under a transformation nobody knows how short it is.
+    known = not isinstance(shortest, Tracer)
+    if windows is None:
+        held = (connection.delays, connection.axonal_delays)
+        fixed = not any(delays is not None and delays.trainable for delays in held)
+        return known and fixed and bool(shortest >= _SHORTEST_WINDOW * max_solver_time)
+    if windows and known and not shortest > 0:
         raise ValueError(
             f"windows is True, but the shortest delay among neurons is {shortest:g} ms: expected more than 0"
         )
-    if windows is None:
-        windows = bool(shortest >= _SHORTEST_WINDOW * max_solver_time)
-    if not windows and isinstance(connection, Sparse):
-        pairs = np.asarray(connection.rows, np.int64) * connection.n_neurons + np.asarray(connection.targets)
-        if len(np.unique(pairs)) < len(pairs):
-            raise ValueError(
-                "synapses joins a neuron or an input to the same neuron more than once, which a network takes only if "
-                f"it runs in windows: the shortest delay among neurons is {shortest:g} ms; merge them, or raise delays"
-            )
-    return windows
+    return bool(windows)
 
 
-def _shortest_delay(connection: Dense | Sparse):
-    """The shortest delay among neurons, in ms."""
-    if isinstance(connection, Dense):
-        size = connection.weights.shape[1]
-        delays = _synapses(connection).total_delays
-        delays = jnp.zeros_like(connection.weights) if delays is None else delays
-        delays = delays if connection.mask is None else jnp.where(connection.mask, delays, jnp.inf)
-        return jnp.min(delays[:size], initial=jnp.inf)
-    rows = connection.rows
-    delays = jnp.zeros_like(connection.weights) if connection.delays is None else connection.delays.value
-    if connection.axonal_delays is not None:
-        delays = delays + connection.axonal_delays.value[rows]
-    return jnp.min(jnp.where(rows < connection.n_neurons, delays, jnp.inf), initial=jnp.inf)
+def _reject_repeated(connection: Sparse) -> None:
+    """On one clock there is one synapse from a neuron to another."""
+    pairs = np.stack([connection.rows, connection.targets], axis=1)
+    unique, counts = np.unique(pairs, axis=0, return_counts=True)
+    if (counts > 1).any():
+        row, target = unique[np.argmax(counts)]
+        raise ValueError(
+            f"synapses holds [{row}, {target}] {counts.max()} times, which a network takes only if it runs in windows: "
+            "merge them, or see to it that every delay among neurons is greater than 0, and pass windows=True"
+        )

@@ -14,7 +14,7 @@ MODULES = sorted((ROOT / "eventsnn").rglob("*.py"))
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-# A reader's process: JAX's own defaults, no screen, and every warning of ours an error.
+# A reader's process: JAX's and XLA's own defaults, no screen, and every warning of ours an error.
 RUN_BLOCK = """
 import sys, warnings
 import matplotlib
@@ -36,7 +36,7 @@ sys.exit(failed > 0 or tried == 0)
 
 
 def python(code: str, *arguments: str, given: str = "", cwd: Path) -> subprocess.CompletedProcess:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
     environment |= {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, input=given, cwd=cwd, env=environment, capture_output=True, text=True)

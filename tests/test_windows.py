@@ -251,7 +251,7 @@ def test_the_last_neuron_of_many_is_reached_and_reaches_the_first(n):
 # Synapses one by one.
 
 
-def sparse_of(net, x, **keywords):
+def sparse_of(net, **keywords):
     """The network of `random_network` with its synapses one by one, in any order."""
     weights, delays = np.asarray(net.connection.weights), np.asarray(net.connection.delays.value)
     pairs = np.random.default_rng(1).permutation(np.argwhere(net.connection.mask))
@@ -266,7 +266,7 @@ def sparse_of(net, x, **keywords):
 @pytest.mark.parametrize("windows", [None, pytest.param(False, marks=pytest.mark.slow)])
 def test_synapses_one_by_one_are_the_same_network(windows):
     (dense, _), x = random_network()
-    sparse = sparse_of(dense, x, windows=windows)
+    sparse = sparse_of(dense, windows=windows)
     assert sparse.windows is (windows is None)
     expected, record = dense.record(x), sparse.record(x)
     assert np.isfinite(expected.times[0]).sum() > 30
@@ -283,7 +283,7 @@ def test_gradients_of_synapses_one_by_one_are_those_of_the_matrix():
 
     expected = gradient(clock)
     for windows in (True, False):
-        net = sparse_of(clock, x, windows=windows, trainable=("delays",))
+        net = sparse_of(clock, windows=windows, trainable=("delays",))
         found, place = gradient(net), (net.connection.rows, net.connection.targets)
         assert np.abs(found.delays.value).max() > 0
         np.testing.assert_allclose(found.weights, expected.weights[place], rtol=1e-8, atol=1e-10)
@@ -297,13 +297,13 @@ def test_two_synapses_may_join_the_same_neurons_in_windows():
     np.testing.assert_array_equal(net.ttfs(jnp.array([[3.0]])), [5.0])
     apart = EvNN(DeltaLIF, 1, 1, 20.0, KEY, init_delays=[2.0, 1.0, 2.5], **keywords)
     np.testing.assert_array_equal(jax.vmap(apart.ttfs)(jnp.array([[[3.0]], [[1.0]]])), [[5.5], [3.5]])
-    with pytest.raises(ValueError, match="more than once.*shortest delay among neurons is 0 ms"):
+    with pytest.raises(ValueError, match=r"synapses holds \[1, 0\] 2 times"):
         EvNN(DeltaLIF, 1, 1, 20.0, KEY, **keywords)
 
 
 def test_a_saved_sparse_network_is_the_same(tmp_path):
     (dense, _), x = random_network()
-    net = sparse_of(dense, x)
+    net = sparse_of(dense)
     eventsnn.save(tmp_path / "net.zip", net)
     np.testing.assert_array_equal(eventsnn.load(tmp_path / "net.zip").record(x).times[0], net.record(x).times[0])
 
@@ -349,6 +349,34 @@ def test_ten_thousand_neurons_with_a_hundred_synapses_each():
 def test_bad_arguments_are_told(keywords, message):
     with pytest.raises(ValueError, match=message):
         EvNN(LIF, 3, 1, 20.0, KEY, **keywords)
+
+
+def test_networks_without_synapses_inputs_or_spikes_run():
+    keywords = {"init_delays": 1.0, "init_bias": 2.0}
+    period = 20 * np.log(2)
+    lonely = EvNN(LIF, 2, 1, 20.0, KEY, synapses=np.zeros((0, 2), int), **keywords)
+    np.testing.assert_allclose(lonely.ttfs(np.zeros((1, 1))), period, rtol=1e-5)
+    for synapses in (None, np.array([[0, 1]])):
+        deaf = EvNN(LIF, 2, 0, 20.0, KEY, synapses=synapses, **keywords)
+        np.testing.assert_allclose(deaf.ttfs(np.zeros((0, 3))), period, rtol=1e-5)
+        heard = EvNN(LIF, 2, 1, 20.0, KEY, synapses=synapses, **keywords)
+        np.testing.assert_allclose(heard.ttfs(np.zeros((1, 0))), period, rtol=1e-5)
+
+
+def test_a_network_may_be_made_inside_a_compiled_function():
+    def ttfs(synapses, windows):
+        @jax.jit
+        def run(key):
+            keywords = {"init_weights": 1.0, "init_delays": 1.0, "init_bias": 2.0, "windows": windows}
+            return EvNN(LIF, 2, 1, 20.0, key, synapses=synapses, **keywords).ttfs(np.zeros((1, 1)))
+
+        return run(KEY)
+
+    for synapses in (None, np.array([[0, 1], [2, 0]])):
+        np.testing.assert_allclose(ttfs(synapses, True), ttfs(synapses, None), rtol=1e-5)
+    # Nobody knows the delays then, and on one clock no two synapses may join the same neurons.
+    with pytest.raises(ValueError, match=r"synapses holds \[0, 1\] 2 times"):
+        ttfs(np.array([[0, 1], [0, 1]]), None)
 
 
 def test_the_way_is_chosen_by_the_delays():

@@ -15,7 +15,7 @@ from .report import Check, LayerReport, Report
 from .shared_clock.motion import ExactMotion, NumericalMotion
 from .shared_clock.network import NetworkInputs, NetworkTask, run_network
 from .windows import Limits, run_windows
-from .wiring import SparseSynapses, dense_wiring
+from .wiring import SparseSynapses, split_rows, wiring_of
 
 
 def run_recurrent(
@@ -34,16 +34,14 @@ def run_recurrent(
     """
     size, capacity = len(outputs), solving.max_event_steps
     if windows:
-        sparse = isinstance(synapses, SparseSynapses)
-        wiring = synapses.wiring() if sparse else dense_wiring(synapses, _split(synapses, size)[1])
         limits = Limits(outputs, wanted.stop_after, pending, capacity)
-        return run_windows(solving, model, wiring, in_spikes, wanted, limits)
+        return run_windows(solving, model, wiring_of(synapses), in_spikes, wanted, limits)
     if isinstance(synapses, SparseSynapses):
         synapses = synapses.dense(size + in_spikes.shape[0])
     exact = solving.closed_form and valid_closed_form(frozen(model)) is not None
     model = per_neuron(model, size)
     numbers, rest = eqx.partition(model, eqx.is_inexact_array)
-    to_neurons, from_inputs = _split(synapses, size)
+    to_neurons, from_inputs = split_rows(synapses, size)
     arrivals = from_inputs.deliver(from_input(in_spikes))
     delays = _delays(to_neurons)
     task = NetworkTask(
@@ -63,11 +61,6 @@ def run_recurrent(
     t_end = jax.lax.stop_gradient(wanted.t_end)
     y0 = model.init_state(size)
     return run_network(task, NetworkInputs(numbers, synapses.present, delays, arrivals, y0, t_end, wanted.times))
-
-
-def _split(synapses: Synapses, size: int) -> tuple[Synapses, Synapses]:
-    """The connections from neurons, and those from inputs."""
-    return jax.tree.map(lambda x: x[:size], synapses), jax.tree.map(lambda x: x[size:], synapses)
 
 
 def _delays(synapses: Synapses) -> Array | None:

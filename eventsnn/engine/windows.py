@@ -298,7 +298,7 @@ def _pass_on(wiring: AbstractWiring, queue: _Queue, found: LayerRun, before: Int
     behind = jnp.cumsum(reach, dtype=jnp.int32)
     total = behind[-1]
     together = _TOGETHER
-    while together > 256 and together * (size + 1) >= 2**31:
+    while together * (size + 1) >= 2**31:
         together //= 2
     event = jnp.arange(together, dtype=jnp.int32)
     slot = jnp.arange(pending, dtype=jnp.int32)

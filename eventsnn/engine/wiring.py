@@ -3,7 +3,9 @@
 import abc
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ..neuron_models.parameter import Parameter
@@ -47,17 +49,6 @@ class AbstractWiring(eqx.Module):
     @abc.abstractmethod
     def synapse(self, source: Int[Array, "neurons any"]) -> Int[Array, "neurons any"]:
         """Through which synapse of each neuron a spike in a list of `from_inputs` arrives."""
-
-
-def dense_wiring(synapses: Synapses, of_inputs: Synapses) -> "DenseWiring":
-    """The connections from neurons and inputs, of which the last rows are those `of_inputs`."""
-    delays, mask = synapses.total_delays, synapses.mask
-    if delays is None:
-        delays = jnp.zeros_like(synapses.weights)
-    if mask is not None:
-        delays, mask = jnp.where(mask, delays, jnp.inf), mask.reshape(-1)
-    neurons = synapses.weights.shape[1]
-    return DenseWiring(synapses.present.reshape(-1), delays.reshape(-1), mask, of_inputs, neurons)
 
 
 class DenseWiring(AbstractWiring):
@@ -125,12 +116,6 @@ class SparseSynapses(eqx.Module):
             delays = Parameter(delays, self.delays.trainable)
         return Synapses(weights, jnp.zeros(shape, bool).at[place].set(True), delays, self.axonal_delays)
 
-    def wiring(self) -> "SparseWiring":
-        """The same synapse by synapse."""
-        rows = jnp.arange(self.neurons + 1, dtype=jnp.int32)
-        starts = jnp.searchsorted(self.rows, rows).astype(jnp.int32)
-        return SparseWiring(self.weights, self.total_delays, self.rows, self.targets, starts, self.from_inputs)
-
 
 class SparseWiring(AbstractWiring):
     """As many synapses as there are.
@@ -162,3 +147,38 @@ class SparseWiring(AbstractWiring):
 
     def synapse(self, source):
         return source
+
+
+def wiring_of(synapses: Synapses | SparseSynapses) -> AbstractWiring:
+    """The connections from neurons and inputs, synapse by synapse."""
+    if isinstance(synapses, SparseSynapses):
+        rows, targets, weights, delays = synapses.rows, synapses.targets, synapses.weights, synapses.total_delays
+        if not rows.size:
+            # Arrays of no length cannot be read from. This one synapse delivers nothing.
+            rows, targets = jnp.array([synapses.neurons], jnp.int32), jnp.zeros(1, jnp.int32)
+            weights, delays = jnp.zeros(1, weights.dtype), jnp.full(1, jnp.inf, delays.dtype)
+        starts = jnp.searchsorted(rows, jnp.arange(synapses.neurons + 1, dtype=jnp.int32)).astype(jnp.int32)
+        return SparseWiring(weights, delays, rows, targets, starts, synapses.from_inputs)
+    neurons, delays, mask = synapses.weights.shape[1], synapses.total_delays, synapses.mask
+    if delays is None:
+        delays = jnp.zeros_like(synapses.weights)
+    if mask is not None:
+        delays, mask = jnp.where(mask, delays, jnp.inf), mask.reshape(-1)
+    of_inputs = split_rows(synapses, neurons)[1]
+    return DenseWiring(synapses.present.reshape(-1), delays.reshape(-1), mask, of_inputs, neurons)
+
+
+def split_rows(synapses: Synapses, neurons: int) -> tuple[Synapses, Synapses]:
+    """The connections from neurons, and those from inputs."""
+    return jax.tree.map(lambda x: x[:neurons], synapses), jax.tree.map(lambda x: x[neurons:], synapses)
+
+
+def inputs_table(rows: np.ndarray, targets: np.ndarray, neurons: int) -> np.ndarray:
+    """The synapses that each neuron has from inputs, and behind them the number of all synapses."""
+    number = np.flatnonzero(rows >= neurons)
+    number = number[np.argsort(targets[number], kind="stable")]
+    target = targets[number]
+    fan_in = np.bincount(target, minlength=neurons)
+    table = np.full((neurons, fan_in.max(initial=0)), len(rows), np.int32)
+    table[target, np.arange(len(target)) - np.repeat(np.cumsum(fan_in) - fan_in, fan_in)] = number
+    return table
