@@ -57,6 +57,14 @@ def test_large_networks_spike_as_the_oracle(kind):
 
 
 @pytest.mark.slow
+def test_two_thousand_spikes_are_those_of_the_oracle():
+    t_end = 320.0
+    theta = DELAYED("LIF", 50, seed=0, t_end=t_end)
+    theta["ic"] = theta["ic"] + 1.6
+    assert recurrent.assert_spikes("LIF", recurrent.network("LIF", 50, True, t_end, windows=True), theta, 1e-9) >= 1900
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "states"), [("LIF", False), ("QIF", True)])
 def test_gradients_equal_central_differences_of_the_oracle(kind, states):
     question = recurrent.Question(kind, "long", states)
