@@ -169,30 +169,37 @@ def package_loss(theta, net, states):
 package_gradient = eqx.filter_jit(jax.value_and_grad(package_loss))
 
 
-def central_differences(loss, theta):
-    """By the formula of fourth order. NaN where a number cannot be moved both ways."""
+# What the values so many steps away count, by the order of the formula.
+STENCIL = {
+    4: {1: 2 / 3, 2: -1 / 12},
+    8: {1: 4 / 5, 2: -1 / 5, 3: 4 / 105, 4: -1 / 280},
+}
+
+
+def central_differences(loss, theta, h=1e-5, order=4):
+    """NaN where a number cannot be moved both ways."""
     gradients = {}
     for name, value in theta.items():
         gradients[name] = np.zeros_like(value)
         for index in np.ndindex(value.shape):
-            h, values = 1e-5, []
-            if name == "delays" and value[index] < 2 * h:
+            if name == "delays" and value[index] < order / 2 * h:
                 gradients[name][index] = np.nan
                 continue
-            for k in (-2, -1, 1, 2):
-                moved = value.copy()
-                moved[index] += k * h
-                values.append(loss(theta | {name: moved}))
-            gradients[name][index] = np.dot([1, -8, 8, -1], values) / (12 * h)
+            for k, factor in STENCIL[order].items():
+                for sign in (-1, 1):
+                    moved = value.copy()
+                    moved[index] += sign * k * h
+                    gradients[name][index] += sign * factor * loss(theta | {name: moved}) / h
     return gradients
 
 
-def assert_close(gradients, expected, bar):
+def assert_close(gradients, expected, bar, floor=1e-3):
+    """Every number within `bar`, relative to itself, or to a part of the largest of its kind if it is smaller."""
     assert gradients.keys() == expected.keys()
     for name, wanted in expected.items():
         got, wanted = np.asarray(gradients[name]), np.asarray(wanted)
-        floor = 1e-3 * np.nanmax(np.abs(wanted)) + 1e-3
-        error = np.abs(got - wanted) / np.maximum(np.abs(wanted), floor)
+        least = floor * np.nanmax(np.abs(wanted)) + 1e-3
+        error = np.abs(got - wanted) / np.maximum(np.abs(wanted), least)
         assert np.nanmax(error) <= bar, f"{name}{np.unravel_index(np.nanargmax(error), error.shape)}: {error}"
 
 
@@ -213,6 +220,30 @@ def test_gradients_equal_central_differences_of_the_oracle(question):
     loss = functools.partial(oracle_loss, question)
     assert abs(value - loss(theta)) < 1e-6
     assert_close(gradients, central_differences(loss, theta), 1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("delays", "seed", "h"), [("none", 2, 1e-4), ("some", 2, 1e-4), ("long", 1, 3e-4)])
+def test_gradients_of_lif_are_exact_to_eight_digits(delays, seed, h):
+    # What does not depend on the order of the spikes is smooth where two of them change places.
+    rng = np.random.default_rng(8)
+    factors, rates = rng.normal(size=4), rng.uniform(0.1, 0.4, 4)
+    theta = make_theta("LIF", 4, delays, seed, T_GRADIENT)
+    net = network("LIF", 4, delays != "none", T_GRADIENT, windows=delays == "long")
+
+    def oracle(theta):
+        run = simulate("LIF", theta, T_GRADIENT)
+        return float(np.sum(factors[run.neurons] * np.cos(rates[run.neurons] * run.times)))
+
+    def package(theta):
+        record = with_numbers(net, theta).record(theta["in_spikes"])
+        factor, rate = (jnp.asarray(of)[record.neurons[0]] for of in (factors, rates))
+        finite = jnp.isfinite(record.times[0])
+        return jnp.sum(jnp.where(finite, factor * jnp.cos(rate * jnp.where(finite, record.times[0], 0.0)), 0.0))
+
+    value, gradients = eqx.filter_jit(jax.value_and_grad(package))({k: jnp.asarray(x) for k, x in theta.items()})
+    assert abs(value - oracle(theta)) < 1e-11
+    assert_close(gradients, central_differences(oracle, theta, h, order=8), 1e-8, floor=1e-2)
 
 
 @pytest.mark.slow
