@@ -5,8 +5,8 @@
 
 A step is the loss, its gradient and an Adam update; times are medians after a warm-up, every program in a process of
 its own. A peer that is not given is left out. Quote the ratios, not the times: they depend on the machine and its
-load. Eventsnn uses all cores by `over_devices`. Eventax cannot be split like this, and the peers share their work out
-among cores by themselves.
+load. Eventsnn splits batches over all cores by `over_devices`. Eventax cannot be split like this, and the peers share
+their work out among cores by themselves.
 """
 
 import argparse
@@ -27,6 +27,7 @@ FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
 
 LIF, QIF, RECURRENT, BRUNEL = Work("LIF"), Work("QIF"), RecurrentWork(), BrunelWork()
+SYNAPSES = [BrunelWork(10_000, 4 * n // 5, n // 5, t_end=30.0) for n in (25, 50, 100, 200)]
 WIDE = Work("LIF", (350, 10), 784, 128, 2000, wide=True)
 SCALING = {
     "hidden neurons": [(n, Work(layers=(n, 3), max_event_steps=8 * n + 100)) for n in (30, 60, 120, 240, 480)],
@@ -142,8 +143,18 @@ def brunel(options: argparse.Namespace) -> list[dict[str, Any]]:
         late = np.sum(run["times"] > BRUNEL.t_end / 2)
         rate = float(late / BRUNEL.neurons / (BRUNEL.t_end / 2000))
         ratio = step_time(run) / step_time(runs["eventsnn"])
-        rows.append(row(BRUNEL.describe(), program, run, 1, ratio) | {"rate": rate})
+        rows.append(row(BRUNEL.describe(), program, run, None, ratio) | {"rate": rate})
     return rows
+
+
+def synapses(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Peak memory of a large network with more and more synapses. The ratio is that of the times to the first."""
+    runs = [run_worker(options, sys.executable, "eventsnn", work) for work in SYNAPSES]
+    return [
+        row(f"{work.describe()}, {work.excitatory + work.inhibitory} synapses each", "eventsnn", run, None,
+            step_time(run) / step_time(runs[0]))
+        for work, run in zip(SYNAPSES, runs, strict=True)
+    ]  # fmt: skip
 
 
 def against_snntorch(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -204,10 +215,11 @@ def against_itself(options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def row(work: str, program: str, run: dict[str, Any], batch: int, ratio: float) -> dict[str, Any]:
+def row(work: str, program: str, run: dict[str, Any], batch: int | None, ratio: float) -> dict[str, Any]:
     """One line of the table; times in s, memory in MB."""
     out = {"work": work, "program": program, "step": step_time(run), "ratio": ratio}
-    out["samples_per_s"] = batch / out["step"]
+    if batch is not None:
+        out["samples_per_s"] = batch / out["step"]
     for name in ("compile", "peak"):
         if name in run:
             out[name] = float(run[name])
@@ -237,7 +249,7 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
             line["program"],
             f"{line['step'] * 1e3:.1f} ms" if "step" in line else "",
             f"{line['forward'] * 1e3:.1f} ms" if "forward" in line else "",
-            f"{line['samples_per_s']:,.0f}",
+            f"{line['samples_per_s']:,.0f}" if "samples_per_s" in line else "",
             f"{line['ratio']:.2f}",
             f"{line['compile']:.1f} s" if "compile" in line else "",
             f"{line['peak']:.0f} MB" if "peak" in line else "",
@@ -255,6 +267,7 @@ PARTS = {
     "itself": against_itself,
     "recurrent": recurrent,
     "brunel": brunel,
+    "synapses": synapses,
 }
 
 

@@ -36,7 +36,7 @@ def run_eventsnn(work, arrays):
         vreset=RESET,
         init_bias=0.0,
         y0=np.stack([arrays["potentials"], np.zeros(work["neurons"])], axis=1),
-        max_event_steps=int(0.12 * work["neurons"] * work["t_end"]),
+        max_event_steps=int(work["neurons"] * (2 + 0.12 * work["t_end"])),
         max_pending=96,
     )
     in_spikes = jnp.asarray(arrays["in_spikes"], jnp.float32)
