@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from eventsnn.run_folder import CHECKPOINT, HISTORY, MODEL, Run, load_model, load_run, read_history, save_run
+from eventsnn.training import fit
 from eventsnn.training.fit import (
     EpochSummary,
     Recipe,
@@ -122,6 +123,10 @@ def test_only_a_silent_correct_output_gets_more_weight():
 def test_a_recipe_and_samples_that_make_no_sense_are_errors():
     with pytest.raises(ValueError, match="batch_size is 0"):
         Recipe(batch_size=0)
+    with pytest.raises(ValueError, match="schedule is 'linear', expected 'exponential' or 'cosine'"):
+        Recipe(schedule="linear")
+    with pytest.raises(ValueError, match="second_moment is 1.0, expected a number from 0 to below 1"):
+        Recipe(second_moment=1.0)
     with pytest.raises(ValueError, match=r"labels \(3,\)"):
         Samples(np.zeros((2, 5, 1)), np.zeros(3, int))
     with pytest.raises(ValueError, match="batch_size is 32, expected at most the number of samples, 10"):
@@ -237,12 +242,30 @@ def test_a_folder_of_something_else_is_an_error(tmp_path):
         read_history(tmp_path / HISTORY)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [("exponential", {0: 0.01, 9: 0.01, 10: 0.005, 39: 0.00125}), ("cosine", {0: 0.01, 20: 0.005, 40: 0.0})],
+)
+def test_the_learning_rate_falls_as_the_schedule_says(schedule, expected):
+    recipe = Recipe(epochs=4, batch_size=8, learning_rate=0.01, decay=0.5, schedule=schedule)
+    network = make_network(hidden=3)
+    trained = eqx.filter(network, weights_only(network))
+    optimiser = fit._optimiser(recipe, 10, trained)
+    state, found = optimiser.init(trained), []
+    for _ in range(41):
+        # For a gradient that never changes, Adam's steps are as long as the learning rate.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = optimiser.update(jax.tree.map(jnp.ones_like, trained), state)
+        found.append(-float(updates.connections[0].weights[0, 0]))
+    np.testing.assert_allclose([found[step] for step in expected], list(expected.values()), atol=1e-6)
+
+
 @pytest.mark.slow
 def test_delays_are_trained_with_the_weights_and_never_become_negative(tmp_path):
     data = make_yin_yang(96, seed=3)
     samples = Samples(encode(data.points), data.labels)
     network = make_network(hidden=12, delays=3.0)
-    recipe = Recipe(epochs=2, delay_learning_rate=2.0)
+    recipe = Recipe(epochs=2, delay_learning_rate=2.0, schedule="cosine")
     state, *_ = train_epoch(start(network, recipe, len(data)), samples, recipe)
     delays = [np.asarray(connection.delays.value) for connection in state.network.connections]
     assert all((delay >= 0).all() for delay in delays) and any((delay == 0).any() for delay in delays)

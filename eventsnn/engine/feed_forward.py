@@ -168,7 +168,7 @@ def report_of(
     )
     numbers = number_checks("neurons", neurons) + number_checks("weights", [synapse.weights for synapse in synapses])
     delays = [check for number, synapse in enumerate(synapses) for check in delay_checks(f"[{number}]", synapse)]
-    return Report((time_check(in_spikes), *checks, *numbers, *delays), layers)
+    return Report((time_check(in_spikes), *checks), (*numbers, *delays), layers)
 
 
 def time_check(in_spikes: Float[Array, "inputs spikes"]) -> Check:

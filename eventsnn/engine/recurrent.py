@@ -85,4 +85,4 @@ def report_of_recurrent(
     # What other neurons emit is limited by the list alone.
     told = jnp.where(jnp.asarray(outputs), run.spikes, 0)
     layer = LayerReport(run.count, run.status, run.stopped, told, "network", run.times.shape[0], max_spikes)
-    return Report((time_check(in_spikes), *checks, *numbers, *delay_checks("", synapses)), (layer,))
+    return Report((time_check(in_spikes), *checks), (*numbers, *delay_checks("", synapses)), (layer,))

@@ -13,6 +13,9 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from .lanes import ENDLESS, FINE, MANY_WINDOWS, NOT_FINITE, QUEUE_FULL, RESET_HIGH, STEP_SMALL, TOO_LONG
 from .results import RESULTS
 
+# Arrays with more numbers than this are looked at one by one.
+_SMALL = 4096
+
 # The axis over which a batch is split over devices.
 DEVICES = "eventsnn_devices"
 
@@ -53,16 +56,34 @@ class Check(eqx.Module):
 
 
 class Report(eqx.Module):
-    """Everything that may have gone wrong in a query."""
+    """Everything that may have gone wrong in a query.
 
-    checks: tuple[Check, ...]
+    - `asked`: conditions on what was passed to it.
+    - `numbers`: conditions on the numbers of the network, which all samples of a batch share.
+    - `layers`: how they ended.
+    """
+
+    asked: tuple[Check, ...]
+    numbers: tuple[Check, ...]
     layers: tuple[LayerReport, ...]
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """All conditions."""
+        return (*self.asked, *self.numbers)
+
+    @property
+    def groups(self) -> list[tuple[Check, ...]]:
+        """The conditions that are looked at together: compilers have few arrays to deal with, if these are small."""
+        small = tuple(check for check in self.numbers if check.values.size <= _SMALL)
+        alone = *self.asked, *(check for check in self.numbers if check.values.size > _SMALL)
+        return [(check,) for check in alone] + ([small] if small else [])
 
     def failed(self) -> Bool[Array, ""]:
         """Whether something went wrong."""
         failed = jnp.zeros((), bool)
-        for check in self.checks:
-            failed = failed | jnp.any(check.bad)
+        for group in self.groups:
+            failed = failed | jnp.any(_joined([check.bad for check in group]))
         for layer in self.layers:
             failed = failed | (layer.count > layer.capacity) | jnp.any(layer.status != FINE)
             if layer.per_neuron is not None:
@@ -113,7 +134,8 @@ class _LayerSummary(NamedTuple):
 class _Summary(NamedTuple):
     """What is told of a report.
 
-    - `bad`: for every check the first number that is not acceptable, counted through its array, and -1 for none.
+    - `bad`: for every group of checks the first number that is not acceptable, counted through its arrays, and -1
+        for none.
     - `values`: what that number is.
     """
 
@@ -140,15 +162,18 @@ def settle(out: PyTree, report: Report) -> PyTree:
     def tell(summary):
         # Large arrays would make the callback wait for the thread that it runs in.
         summary = jax.tree.map(np.asarray, summary)
-        for part in range(summary.layers[0].count.size) if split else [...]:
-            _raise(shapes, jax.tree.map(lambda leaf, part=part: leaf[part], summary))
-        return np.zeros((), np.int32)
+        # Axes of devices and of batches, which are of length 1 where all samples have the same.
+        batch = np.broadcast_shapes(*(leaf.shape for leaf in jax.tree.leaves(summary)))
+        summary = jax.tree.map(lambda leaf: np.broadcast_to(leaf, batch), summary)
+        for sample in np.ndindex(batch):
+            _raise(shapes, jax.tree.map(lambda leaf, sample=sample: leaf[sample], summary))
+        return np.zeros(batch[:-1] if split else batch, np.int32)
 
     def call(report):
         summary = _summarise(report)
         if split:
             summary = jax.lax.all_gather(summary, DEVICES)
-        return jax.pure_callback(tell, jax.ShapeDtypeStruct((), jnp.int32), summary, vmap_method="sequential")
+        return jax.pure_callback(tell, jax.ShapeDtypeStruct((), jnp.int32), summary, vmap_method="expand_dims")
 
     failed = eqxi.unvmap_any(failed)
     if split:
@@ -168,8 +193,16 @@ def is_split() -> bool:
     return True
 
 
+def _joined(arrays: list[Array]) -> Array:
+    return jnp.concatenate([array.reshape(-1) for array in arrays])
+
+
 def _summarise(report: Report) -> _Summary:
-    numbers = [_first_bad(check) for check in report.checks]
+    numbers = []
+    for group in report.groups:
+        dtype = max((check.values.dtype for check in group), key=lambda dtype: dtype.itemsize)
+        bad = _joined([jnp.broadcast_to(check.bad, check.values.shape) for check in group])
+        numbers.append(_first_bad(bad, _joined([check.values.astype(dtype) for check in group])))
     return _Summary(
         tuple(bad for bad, _ in numbers),
         tuple(value for _, value in numbers),
@@ -177,10 +210,9 @@ def _summarise(report: Report) -> _Summary:
     )
 
 
-def _first_bad(check: Check) -> tuple[Int[Array, ""], Float[Array, ""]]:
-    if not check.bad.size:
-        return jnp.int32(-1), jnp.zeros((), check.values.dtype)
-    bad, values = jnp.broadcast_to(check.bad, check.values.shape).reshape(-1), check.values.reshape(-1)
+def _first_bad(bad: Bool[Array, " numbers"], values: Float[Array, " numbers"]) -> tuple[Array, Array]:
+    if not bad.size:
+        return jnp.int32(-1), jnp.zeros((), values.dtype)
     first = jnp.argmax(bad).astype(jnp.int32)
     return jnp.where(bad[first], first, -1), values[first]
 
@@ -203,9 +235,16 @@ def _summarise_layer(layer: LayerReport) -> _LayerSummary:
 
 def _raise(report: Report, summary: _Summary) -> None:
     """Raise what the summary tells. Of the report, only names and shapes are looked at."""
-    for check, bad, value in zip(report.checks, summary.bad, summary.values, strict=True):
-        if bad >= 0:
-            raise ValueError(_describe_check(check, bad, value))
+    wrong = {}
+    for group, bad, value in zip(report.groups, summary.bad, summary.values, strict=True):
+        for check in group if bad >= 0 else ():
+            if bad < check.values.size:
+                wrong[check.name] = _describe_check(check, bad, value)
+                break
+            bad = bad - check.values.size
+    for check in report.checks:
+        if check.name in wrong:
+            raise ValueError(wrong[check.name])
     for layer, told in zip(report.layers, summary.layers, strict=True):
         problem = _describe_layer(layer, told)
         if problem:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -21,8 +21,11 @@ class Recipe:
 
     - `epochs`: how often to go through the data.
     - `batch_size`: samples per step. What is left over at the end of an epoch waits for another.
-    - `learning_rate`, `decay`: of Adam in the first epoch, and its factor from epoch to epoch.
-    - `delay_learning_rate`: the same for delays, in ms. A delay that would become negative becomes 0.
+    - `learning_rate`: of Adam, at first.
+    - `schedule`: `"exponential"` multiplies it by `decay` from epoch to epoch, and `"cosine"` takes it down to 0 at the
+        end of the last epoch along a cosine, without regard to `decay`.
+    - `second_moment`: Adam's factor for its mean of squared gradients. Smaller ones forget rare huge gradients sooner.
+    - `delay_learning_rate`: that of delays, in ms. A delay that would become negative becomes 0.
     - `tau0`, `tau1`, `alpha`: see `first_spike_loss`; times in ms.
     - `wake`: the weight of `wake_loss`, which is 0 unless a correct output is silent.
     - `seed`: determines the order of the samples.
@@ -31,7 +34,9 @@ class Recipe:
     epochs: int = 100
     batch_size: int = 32
     learning_rate: float = 5e-3
+    schedule: Literal["exponential", "cosine"] = "exponential"
     decay: float = 0.95
+    second_moment: float = 0.999
     delay_learning_rate: float = 0.1
     tau0: float = 0.5
     tau1: float = 6.4
@@ -46,6 +51,9 @@ class Recipe:
             _reject_unless(getattr(self, name) > 0, name, getattr(self, name), "a number above 0")
         for name in ("alpha", "wake", "seed"):
             _reject_unless(getattr(self, name) >= 0, name, getattr(self, name), "a number that is 0 or more")
+        _reject_unless(0 <= self.second_moment < 1, "second_moment", self.second_moment, "a number from 0 to below 1")
+        known = self.schedule in ("exponential", "cosine")
+        _reject_unless(known, "schedule", repr(self.schedule), "'exponential' or 'cosine'")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +239,11 @@ def _n_batches(recipe: Recipe, n_samples: int) -> int:
 
 def _optimiser(recipe: Recipe, n_batches: int, trained: FFEvNN) -> optax.GradientTransformation:
     def adam(learning_rate: float) -> optax.GradientTransformation:
-        return optax.adam(optax.exponential_decay(learning_rate, n_batches, recipe.decay, staircase=True))
+        if recipe.schedule == "cosine":
+            schedule = optax.cosine_decay_schedule(learning_rate, n_batches * recipe.epochs)
+        else:
+            schedule = optax.exponential_decay(learning_rate, n_batches, recipe.decay, staircase=True)
+        return optax.adam(schedule, b2=recipe.second_moment)
 
     kinds = jax.tree_util.tree_map_with_path(lambda path, _: "delays" if _is_delay(path) else "others", trained)
     if "delays" not in jax.tree.leaves(kinds):

@@ -20,8 +20,9 @@ PUBLISHED_HIDDEN = 200
 _T_END = 45.0
 # Mean and standard deviation of the initial weights into the hidden and the output layer.
 _TMEM = {"lif": 20.0, "qif": 10.0}
-_INTO_OUTPUT_WITH_DELAYS = (0.56, 1.2)
 _WEIGHTS = {"lif": ((1.5, 0.78), (0.93, 0.1)), "qif": ((1.5, 0.78), (0.93, 0.1))}
+# Delays scatter what arrives, and a hidden neuron that is silent at first stays so: no gradient wakes it.
+_WEIGHTS_WITH_DELAYS = ((2.2, 0.78), (0.56, 1.2))
 
 
 def make_network(
@@ -42,7 +43,8 @@ def make_network(
     - `hidden`: the number of hidden neurons. The weights into the outputs are scaled by
         200 / `hidden`, so that networks of all sizes spike from the start.
     - `delays`: with a number greater than 0 every synapse has a delay that is trained, at first uniform between 0 and
-        that many ms. The run becomes longer by as much, and weights into the outputs have both signs at first.
+        that many ms. The run becomes longer by as much, weights into hidden neurons are larger at first, and those into
+        the outputs have both signs.
     - `seed`: determines the initial weights and delays.
     - `rtol`, `atol`, `dtype`: see `FFEvNN`.
 
@@ -58,9 +60,7 @@ def make_network(
     if not 0 <= delays < math.inf:
         raise ValueError(f"delays is {delays}, expected a time in ms, or 0 for none")
     random = np.random.default_rng(seed)
-    into_hidden, into_output = _WEIGHTS[neuron]
-    if delays:
-        into_output = _INTO_OUTPUT_WITH_DELAYS
+    into_hidden, into_output = _WEIGHTS_WITH_DELAYS if delays else _WEIGHTS[neuron]
     scale = PUBLISHED_HIDDEN / hidden
     of_delays: Any = {"dlim": delays, "trainable": "delays"} if delays else {}
     weights = [
