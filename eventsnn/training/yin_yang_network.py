@@ -22,7 +22,7 @@ _T_END = 45.0
 _TMEM = {"lif": 20.0, "qif": 10.0}
 _WEIGHTS = {"lif": ((1.5, 0.78), (0.93, 0.1)), "qif": ((1.5, 0.78), (0.93, 0.1))}
 # Delays scatter what arrives, and a hidden neuron that is silent at first stays so: no gradient wakes it.
-_WEIGHTS_WITH_DELAYS = ((2.2, 0.78), (0.56, 1.2))
+_WEIGHTS_WITH_DELAYS = ((3.0, 1.5), (0.56, 1.2))
 
 
 def make_network(
