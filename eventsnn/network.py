@@ -188,7 +188,8 @@ class AbstractNetwork(eqx.Module):
 @eqx.filter_jit
 def _first_spikes(net: AbstractNetwork, in_spikes: Array, final_time: Array, max_spikes: int, complete: bool):
     """The first spikes of the output neurons; if `complete`, having more of them is a failure."""
-    wanted = Wanted(final_time, stop_after=max_spikes + 1 if complete else max_spikes)
+    limit = max_spikes + 1 if complete else max_spikes
+    wanted = Wanted(final_time, stop_after=limit, ordered=limit > 1)
     runs, report = net._run(
         in_spikes, wanted, (_within(net, "final_time", final_time),), max_spikes if complete else None
     )
@@ -201,7 +202,7 @@ def _first_spikes(net: AbstractNetwork, in_spikes: Array, final_time: Array, max
 
 @eqx.filter_jit
 def _states(net: AbstractNetwork, in_spikes: Array, times: Array, layer: int):
-    wanted = Wanted(jnp.asarray(net.max_solver_time, net.dtype), times)
+    wanted = Wanted(jnp.asarray(net.max_solver_time, net.dtype), times, ordered=False)
     runs, report = net._run(in_spikes, wanted, (_within(net, "times", times),), n_layers=layer + 1)
     states = jnp.asarray(runs[-1].states)
     return jax.vmap(net._neurons_of(layer).observe, in_axes=1, out_axes=1)(states), report

@@ -43,12 +43,14 @@ class Wanted(eqx.Module):
     - `times`: when to look at the state.
     - `stop_after`: how many spikes of each neuron are enough.
     - `slopes`: whether to tell how steeply thresholds are crossed, in all layers.
+    - `ordered`: whether the spikes have to be listed by time.
     """
 
     t_end: Float[Array, ""]
     times: Float[Array, " times"] | None = None
     stop_after: int | None = eqx.field(static=True, default=None)
     slopes: bool = eqx.field(static=True, default=False)
+    ordered: bool = eqx.field(static=True, default=True)
 
 
 class Synapses(eqx.Module):
@@ -132,7 +134,7 @@ def run_independent(
     t_start, t_end = jax.lax.stop_gradient((t_start, wanted.t_end))
     flow = valid_closed_form(frozen(model)) if solving.closed_form else None
     if flow is not None:
-        exact = closed_form.LayerTask(capacity, wanted.stop_after, solving.min_slope, wanted.slopes)
+        exact = closed_form.LayerTask(capacity, wanted.stop_after, solving.min_slope, wanted.slopes, wanted.ordered)
         inputs = closed_form.LayerInputs(flow, weights, arrivals, y0, t_start, t_end, wanted.times)
         return closed_form.run_layer(exact, inputs)
     model = per_neuron(model, weights.shape[1])
@@ -148,6 +150,7 @@ def run_independent(
         max_iterations=solving.max_steps + arrivals.times.shape[-1] + 4 * capacity,
         min_slope=solving.min_slope,
         slopes=wanted.slopes,
+        ordered=wanted.ordered,
     )
     return run_layer(task, LayerInputs(numbers, weights, arrivals, y0, t_start, t_end, wanted.times))
 

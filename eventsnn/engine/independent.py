@@ -33,6 +33,7 @@ class LayerTask(eqx.Module):
     - `max_iterations`: how many iterations the loop may take.
     - `min_slope`: gradients take no threshold to be crossed more slowly than this.
     - `slopes`: whether the slopes of the crossings are wanted.
+    - `ordered`: whether the spikes have to be listed by time.
     """
 
     rest: Any
@@ -44,6 +45,7 @@ class LayerTask(eqx.Module):
     max_iterations: int
     min_slope: float = 0.0
     slopes: bool = False
+    ordered: bool = True
     args: Any = None
 
     def physics(self, inputs: "LayerInputs") -> Physics:
@@ -127,7 +129,8 @@ def _forward(task: LayerTask, inputs: LayerInputs, recorded: int) -> tuple[Layer
     run = start_run(physics, y0, task.capacity, times, recorded, task.slopes)
     run = finish(physics, run, task.max_iterations)
     place = jax.lax.broadcasted_iota(jnp.int32, run.spikes.times.shape, 1)
-    held = sort(Sortable(run.spikes, slots=place))
+    held = Sortable(run.spikes, slots=place)
+    held = sort(held) if task.ordered else held
     spikes, place = held.spikes, held.slots
     states = None
     if run.lookups is not None:

@@ -30,12 +30,14 @@ class LayerTask(eqx.Module):
     - `stop_after`: a neuron is done after that many spikes; `None` for no such limit.
     - `min_slope`: gradients take no threshold to be crossed more slowly than this.
     - `slopes`: whether the slopes of the crossings are wanted.
+    - `ordered`: whether the spikes have to be listed by time.
     """
 
     capacity: int
     stop_after: int | None
     min_slope: float
     slopes: bool
+    ordered: bool
 
 
 class LayerInputs(eqx.Module):
@@ -185,7 +187,7 @@ def _forward(task: LayerTask, inputs: LayerInputs, perturbed: LayerInputs | None
     if perturbed is not None and marks is not None:
         asked_of = None if lookups is None else lookups.last
         held = Sortable(run.spikes, (marks.current, marks.stretch), (neurons.last, asked_of), marks.before)
-    held = sort(held)
+    held = sort(held) if task.ordered else held
     spikes = held.spikes
     out = LayerRun(
         times=spikes.times,
