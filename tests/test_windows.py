@@ -7,9 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracle
 import pytest
 import test_recurrent as recurrent
 from jaxtyping import Array, Float
+from scipy.optimize import brentq
 
 import eventsnn
 from eventsnn import LIF, QIF, RESULTS, DeltaLIF, EvNN, SimulationError
@@ -424,6 +426,28 @@ class Refractory(LIF):
     def reset_spiked(self, y, spiked) -> Float[Array, "neurons channels"]:
         reset = jnp.stack([jnp.zeros_like(y[:, 0]), y[:, 1], jnp.full_like(y[:, 2], self.PAUSE)], axis=1)
         return jnp.where(spiked[:, None], reset, y)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("windows", [True, False])
+@pytest.mark.parametrize("since", [0.5, Refractory.PAUSE, 1.5])
+def test_input_during_refractoriness_and_at_its_end_counts_from_the_end_on(since, windows):
+    # V is held for exactly as long as it should be: what arrives meanwhile moves the current alone.
+    tmem, tsyn, drive, weight = 20.0, 5.0, 2.0, 3.0
+    first = tmem * np.log(2)
+    start = first + Refractory.PAUSE
+    arrival = first + since
+    v = drive * (1 - np.exp(-max(arrival - start, 0) / tmem))
+    i = weight * np.exp(-max(start - arrival, 0) / tsyn)
+    begin = max(start, arrival)
+    expected = begin + brentq(oracle._lif_excess, 0, 20, args=(v, i, tmem, tsyn, drive, 1.0), xtol=1e-14)
+    weights = np.array([[0.0, 0.0], [0.0, 0.0], [weight, 0.0]])
+    keywords = {"dtype": jnp.float64, "rtol": 1e-9, "max_steps": 100_000, "windows": windows}
+    delays = np.where(np.arange(3)[:, None] < 2, 5.0, 0.0) + np.zeros((3, 2))
+    net = EvNN(Refractory, 2, 1, 30.0, KEY, init_weights=weights, init_delays=delays, init_bias=drive, **keywords)
+    spikes = net.spikes_until_t(jnp.array([[arrival]]), 30.0, 3)
+    np.testing.assert_allclose(spikes[0, :2], [first, expected], rtol=0, atol=1e-7)
+    np.testing.assert_allclose(spikes[1], [first, 2 * first + Refractory.PAUSE, np.inf], rtol=0, atol=1e-7)
 
 
 @pytest.mark.slow
