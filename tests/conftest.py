@@ -27,6 +27,11 @@ def _few_programs_in_memory():
     jax.clear_caches()
 
 
+def pytest_collection_modifyitems(items):
+    """The notebooks first: they take longest, and at the end one worker would wait for the other."""
+    items.sort(key=lambda item: "test_the_notebook_runs" not in item.nodeid)
+
+
 if os.environ.get("EVENTSNN_TYPECHECK") == "1":
     from jaxtyping import install_import_hook
 

@@ -92,7 +92,7 @@ def loss_of_all(model):
     return loss, times
 
 
-@pytest.mark.parametrize("model", [LIF, pytest.param(DeltaLIF, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("model", [pytest.param(LIF, marks=pytest.mark.slow)])
 def test_both_engines_give_the_same_gradients(model):
     loss, times = loss_of_all(model)
     gradients = []

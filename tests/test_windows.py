@@ -361,6 +361,7 @@ def test_bad_arguments_are_told(keywords, message):
         EvNN(LIF, 3, 1, 20.0, KEY, **keywords)
 
 
+@pytest.mark.slow
 def test_networks_without_synapses_inputs_or_spikes_run():
     keywords = {"init_delays": 1.0, "init_bias": 2.0}
     period = 20 * np.log(2)
@@ -373,6 +374,7 @@ def test_networks_without_synapses_inputs_or_spikes_run():
         np.testing.assert_allclose(heard.ttfs(np.zeros((1, 0))), period, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_network_may_be_made_inside_a_compiled_function():
     def ttfs(synapses, windows):
         @jax.jit
