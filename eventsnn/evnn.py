@@ -314,8 +314,8 @@ class EvNN(AbstractNetwork):
                     "synapses says which connections there are: do not pass wmask or input_neurons with it"
                 )
             self.connection = Sparse(rows, self.n_neurons, synapses, **common)
-            rows, targets = np.asarray(self.connection.rows), np.asarray(self.connection.targets)
-            self.from_inputs = jnp.asarray(inputs_table(rows, targets, self.n_neurons))
+            made = np.asarray(self.connection.rows), np.asarray(self.connection.targets)
+            self.from_inputs = jnp.asarray(inputs_table(*made, self.n_neurons))
         build: Any = model
         self.neurons = build(self.n_neurons, dtype=self.dtype, key=keys[1], **own)
         shortest = wiring_of(self._synapses()).shortest(self.n_neurons)

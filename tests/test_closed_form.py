@@ -92,7 +92,8 @@ def loss_of_all(model):
     return loss, times
 
 
-@pytest.mark.parametrize("model", [pytest.param(LIF, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [LIF, DeltaLIF])
 def test_both_engines_give_the_same_gradients(model):
     loss, times = loss_of_all(model)
     gradients = []

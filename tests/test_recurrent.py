@@ -206,6 +206,7 @@ def assert_close(gradients, expected, bar, floor=1e-3):
 @pytest.mark.parametrize(
     "question",
     [
+        pytest.param(Question("LIF", "some", False), marks=pytest.mark.slow),
         pytest.param(Question("LIF", "none", True), marks=pytest.mark.slow),
         pytest.param(Question("QIF", "some", True), marks=pytest.mark.slow),
     ],

@@ -300,6 +300,38 @@ def test_gradients_of_synapses_one_by_one_are_those_of_the_matrix():
         np.testing.assert_allclose(found.delays.value, expected.delays.value[place], rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("sparse", "windows"), [(False, False), (True, True)])
+def test_axonal_delays_are_those_of_all_synapses_of_a_row(sparse, windows):
+    (_, clock), x = random_network(trainable=("delays",))
+    delays, mask = np.asarray(clock.connection.delays.value), np.asarray(clock.connection.mask)
+    axonal = np.random.default_rng(3).uniform(0.0, 0.9, len(delays))
+    keywords = {
+        "init_weights": np.asarray(clock.connection.weights),
+        "init_delays": delays - axonal[:, None] * (np.arange(len(delays)) < clock.n_neurons)[:, None],
+        "init_axonal_delays": np.where(np.arange(len(delays)) < clock.n_neurons, axonal, 0.0),
+    }
+    if sparse:
+        pairs = np.argwhere(mask)
+        keywords |= {"synapses": pairs} | {name: keywords[name][mask] for name in ("init_weights", "init_delays")}
+    else:
+        keywords["wmask"] = mask
+    net = EvNN(
+        LIF, clock.n_neurons, clock.in_size, clock.max_solver_time, KEY, windows=windows, dtype=jnp.float64,
+        max_event_steps=600, init_bias=0.3, trainable=("delays", "axonal_delays"), **keywords,
+    )  # fmt: skip
+
+    def gradient(net):
+        return eqx.filter_grad(lambda net: jnp.sum(jnp.cos(net.record(x).times[0][:40])))(net).connection
+
+    expected, record = clock.record(x), net.record(x)
+    np.testing.assert_array_equal(record.neurons[0], expected.neurons[0])
+    np.testing.assert_allclose(record.times[0], expected.times[0], rtol=0, atol=1e-10)
+    by_row = np.asarray(gradient(clock).delays.value).sum(axis=1)
+    assert (np.abs(by_row) > 1e-3).sum() >= 5
+    np.testing.assert_allclose(gradient(net).axonal_delays.value, by_row, rtol=1e-8, atol=1e-9 * np.abs(by_row).max())
+
+
 def test_two_synapses_may_join_the_same_neurons_in_windows():
     pairs = np.array([[1, 0], [0, 0], [1, 0]])
     keywords = {"synapses": pairs, "init_weights": [0.6, 0.0, 0.6], "dtype": jnp.float64}

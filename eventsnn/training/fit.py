@@ -25,7 +25,7 @@ class Recipe:
     - `schedule`: `"exponential"` multiplies it by `decay` from epoch to epoch, and `"cosine"` takes it down to 0 at the
         end of the last epoch along a cosine, without regard to `decay`.
     - `second_moment`: Adam's factor for its mean of squared gradients. Smaller ones forget rare huge gradients sooner.
-    - `delay_learning_rate`: that of delays, in ms. A delay that would become negative becomes 0.
+    - `delay_learning_rate`: the learning rate of delays, in ms. A delay that would become negative becomes 0.
     - `tau0`, `tau1`, `alpha`: see `first_spike_loss`; times in ms.
     - `wake`: the weight of `wake_loss`, which is 0 unless a correct output is silent.
     - `seed`: determines the order of the samples.

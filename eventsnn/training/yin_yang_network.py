@@ -18,8 +18,8 @@ PUBLISHED_HIDDEN = 200
 
 # Inputs come until 30 ms; an output that should win may spike some time after.
 _T_END = 45.0
-# Mean and standard deviation of the initial weights into the hidden and the output layer.
 _TMEM = {"lif": 20.0, "qif": 10.0}
+# Mean and standard deviation of the initial weights into the hidden and the output layer.
 _WEIGHTS = {"lif": ((1.5, 0.78), (0.93, 0.1)), "qif": ((1.5, 0.78), (0.93, 0.1))}
 # Delays scatter what arrives, and a hidden neuron that is silent at first stays so: no gradient wakes it.
 _WEIGHTS_WITH_DELAYS = ((3.0, 1.5), (0.56, 1.2))
