@@ -165,18 +165,29 @@ def split_arguments(given: dict[str, Any], model: type[NeuronModel]) -> tuple[di
     of_synapses = {name: given[name] for name in CONNECTION_NAMES if name in given}
     of_synapses["trainable"] = tuple(name for name in names if name in CONNECTION_TRAINABLE)
     of_neurons = tuple(name for name in names if name not in CONNECTION_TRAINABLE)
-    known = inspect.signature(model).parameters
+    known = keywords_of(model)
     own = {name: value for name, value in given.items() if name in known and name != "trainable"}
     if of_neurons and "trainable" not in known:
         raise TypeError(f"trainable names {of_neurons[0]!r}, but {model.__name__} takes no trainable")
     return of_synapses, own | ({"trainable": of_neurons} if of_neurons else {})
 
 
+def keywords_of(model: type) -> set[str]:
+    """What the constructor of a model takes; behind `**keywords`, what that of its parent takes as well."""
+    names: set[str] = set()
+    for parent in (cls for cls in model.__mro__ if "__init__" in vars(cls)):
+        parameters = inspect.signature(parent).parameters.values()
+        names |= {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD}
+        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return names
+
+
 def check_names(hyperparameters: dict[str, Any], models: list[type[NeuronModel]], network: Iterable[str]) -> None:
     """A `TypeError` for a keyword that neither the connections nor any of the models know."""
     known = {*CONNECTION_NAMES, "trainable"}
     for model in models:
-        known |= set(inspect.signature(model).parameters) - {"n_neurons", "dtype", "key"}
+        known |= keywords_of(model) - {"n_neurons", "dtype", "key"}
     for name in hyperparameters:
         if name not in known:
             close = difflib.get_close_matches(name, [*known, *network], 1)

@@ -1,6 +1,6 @@
 """Connections between layers: the only owner of weights and delays."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import equinox as eqx
 import jax
@@ -16,14 +16,14 @@ class Dense(eqx.Module):
 
     A spike of input *i* arrives at neuron *j* after `axonal_delays[i] + delays[i, j]`, in ms.
 
-    - `weights`: shape `(inputs, neurons)`.
+    - `weights`: shape `(inputs, neurons)`, or `(inputs, neurons, ports)` for neurons with ports.
     - `mask`: which of the connections there are, or `None` for all of them. A weight that belongs to
         none counts as 0 and receives no gradient.
     - `delays`: synaptic delays, shape `(inputs, neurons)`, or `None` for none at all.
     - `axonal_delays`: those that all synapses of an input share, shape `(inputs,)`, or `None`.
     """
 
-    weights: Float[Array, "inputs neurons"]
+    weights: Float[Array, "inputs neurons *ports"]
     mask: Bool[Array, "inputs neurons"] | None
     delays: Parameter | None
     axonal_delays: Parameter | None
@@ -38,6 +38,7 @@ class Dense(eqx.Module):
         wmean: float = 0.0,
         fan_in_mode: str | None = None,
         wmask: ArrayLike | None = None,
+        ports: Sequence[str] = (),
         init_delays: ArrayLike | None = None,
         dlim: float | None = None,
         init_axonal_delays: ArrayLike | None = None,
@@ -52,6 +53,8 @@ class Dense(eqx.Module):
         - `init_weights`: a scalar or an array `(n_inputs, n_neurons)`, used as it is.
         - `wlim`, `wmean`: without `init_weights`, weights are uniform in `wmean ± wlim/2`, drawn with
             `key`. `wlim=None` makes all of them `wmean`.
+        - `ports`: the names of the neurons' ports. With any, weights have one more axis for them, and
+            `init_weights`, `wlim` and `wmean` may be arrays with one number for each.
         - `fan_in_mode`: divides the drawn weights by the square root of `n_inputs` (`"sqrt"`), by
             `n_inputs` (`"linear"`), or by nothing (`None`).
         - `wmask`: which connections there are, a boolean array `(n_inputs, n_neurons)`.
@@ -65,7 +68,7 @@ class Dense(eqx.Module):
         delays are to be trained and there are none.
         """
         shape = (n_inputs, n_neurons)
-        self.weights = _make_weights(shape, init_weights, wlim, wmean, fan_in_mode, n_inputs, dtype, key)
+        self.weights = _make_weights(shape, ports, init_weights, wlim, wmean, fan_in_mode, n_inputs, dtype, key)
         self.mask = None if wmask is None else jnp.asarray(wmask, bool)
         if self.mask is not None and self.mask.shape != shape:
             raise ValueError(f"wmask has shape {self.mask.shape}, expected {shape}")
@@ -81,7 +84,7 @@ class Sparse(eqx.Module):
     delays[s]`, in ms. Two synapses may join the same input to the same neuron.
 
     - `rows`, `targets`: where each synapse comes from and leads to, sorted by `rows`; shape `(synapses,)`.
-    - `weights`: shape `(synapses,)`.
+    - `weights`: shape `(synapses,)`, or `(synapses, ports)` for neurons with ports.
     - `delays`: synaptic delays, shape `(synapses,)`, or `None` for none at all.
     - `axonal_delays`: those that all synapses of an input share, shape `(inputs,)`, or `None`.
     - `n_inputs`, `n_neurons`: how many inputs and neurons there are.
@@ -89,7 +92,7 @@ class Sparse(eqx.Module):
 
     rows: Int[Array, " synapses"]
     targets: Int[Array, " synapses"]
-    weights: Float[Array, " synapses"]
+    weights: Float[Array, "synapses *ports"]
     delays: Parameter | None
     axonal_delays: Parameter | None
     n_inputs: int = eqx.field(static=True)
@@ -105,6 +108,7 @@ class Sparse(eqx.Module):
         wlim: float | None = None,
         wmean: float = 0.0,
         fan_in_mode: str | None = None,
+        ports: Sequence[str] = (),
         init_delays: ArrayLike | None = None,
         dlim: float | None = None,
         init_axonal_delays: ArrayLike | None = None,
@@ -139,7 +143,7 @@ class Sparse(eqx.Module):
         rows, targets = pairs[:, 0].astype(np.int32), pairs[:, 1].astype(np.int32)
         shape = (len(pairs),)
         fan_in = np.bincount(targets, minlength=n_neurons)[targets]
-        weights = _make_weights(shape, init_weights, wlim, wmean, fan_in_mode, fan_in, dtype, key)
+        weights = _make_weights(shape, ports, init_weights, wlim, wmean, fan_in_mode, fan_in, dtype, key)
         delays, self.axonal_delays = _make_all_delays(
             shape, n_inputs, init_delays, dlim, init_axonal_delays, axonal_dlim, trainable, dtype, key
         )
@@ -154,21 +158,25 @@ class Sparse(eqx.Module):
 CONNECTION_TRAINABLE = ("delays", "axonal_delays")
 
 
-def _make_weights(shape, init_weights, wlim, wmean, fan_in_mode, fan_in, dtype, key) -> Array:
+def _make_weights(shape, ports, init_weights, wlim, wmean, fan_in_mode, fan_in, dtype, key) -> Array:
     if fan_in_mode not in (None, "sqrt", "linear"):
         raise ValueError(f"fan_in_mode is {fan_in_mode!r}, expected None, 'sqrt' or 'linear'")
+    each = (len(ports),) if ports else ()
+    whole = (*shape, *each)
     if init_weights is not None:
-        if wlim is not None or wmean != 0.0 or fan_in_mode is not None:
+        if wlim is not None or np.any(np.asarray(wmean) != 0.0) or fan_in_mode is not None:
             raise ValueError("init_weights is used as it is: do not pass wlim, wmean or fan_in_mode with it")
-        return jnp.broadcast_to(checked_array("init_weights", init_weights, ((), shape), dtype), shape)
-    mean = checked_array("wmean", wmean, ((),), dtype)
-    width = _checked_width("wlim", 0.0 if wlim is None else wlim, dtype)
-    drawn = jnp.broadcast_to(mean, shape)
+        accepted = ((), each, whole) if ports else ((), shape)
+        return jnp.broadcast_to(checked_array("init_weights", init_weights, accepted, dtype), whole)
+    mean = checked_array("wmean", wmean, ((), each), dtype)
+    width = _checked_width("wlim", 0.0 if wlim is None else wlim, dtype, ((), each))
+    drawn = jnp.broadcast_to(mean, whole)
     if wlim is not None:
         if key is None:
             raise ValueError(_NO_KEY.format("wlim", "weights", "init_weights"))
-        drawn = mean + width * jax.random.uniform(key, shape, dtype, -0.5, 0.5)
+        drawn = mean + width * jax.random.uniform(key, whole, dtype, -0.5, 0.5)
     fan_in = np.maximum(fan_in, 1.0)
+    fan_in = np.reshape(fan_in, (*np.shape(fan_in), *[1] * len(each)))
     scale = {None: 1.0, "sqrt": fan_in**-0.5, "linear": 1 / fan_in}[fan_in_mode]
     return drawn * jnp.asarray(scale, dtype)
 
@@ -208,7 +216,7 @@ def _make_delays(name, shape, given, limit_name, limit, names, dtype, key) -> Pa
 _NO_KEY = "{} draws random {} and needs a key: pass key=jax.random.PRNGKey(0), or {}"
 
 
-def _checked_width(name: str, value: float, dtype) -> Float[Array, ""]:
-    width = checked_array(name, value, ((),), dtype)
+def _checked_width(name: str, value: ArrayLike, dtype, shapes: tuple[tuple[int, ...], ...] = ((),)) -> Array:
+    width = checked_array(name, value, shapes, dtype)
     reject(name, width, width < 0, "a width that is 0 or more")
     return width

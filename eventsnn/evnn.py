@@ -137,7 +137,8 @@ class FFEvNN(AbstractNetwork):
             given = {name: values[number] for name, values in per_layer.items()}
             of_synapses, own = split_arguments(given, model)
             n_inputs = self.layers[number - 1] if number else self.in_size
-            connections.append(Dense(n_inputs, size, dtype=self.dtype, key=weight_keys[2 * number], **of_synapses))
+            common: Any = {"dtype": self.dtype, "key": weight_keys[2 * number], "ports": model.ports}
+            connections.append(Dense(n_inputs, size, **common, **of_synapses))
             build: Any = model
             neurons.append(build(size, dtype=self.dtype, key=weight_keys[2 * number + 1], **own))
         self.neurons, self.connections = tuple(neurons), tuple(connections)
@@ -303,7 +304,7 @@ class EvNN(AbstractNetwork):
         rows = self.n_neurons + self.in_size
         of_synapses, own = split_arguments(hyperparameters, model)
         keys = jax.random.split(key)
-        common: Any = {"dtype": self.dtype, "key": keys[0], **of_synapses}
+        common: Any = {"dtype": self.dtype, "key": keys[0], "ports": model.ports, **of_synapses}
         if synapses is None:
             mask = checked_mask("wmask", wmask, (rows, self.n_neurons))
             mask[self.n_neurons :] &= checked_mask("input_neurons", input_neurons, (self.n_neurons,))

@@ -74,7 +74,7 @@ class Leaky(NeuronModel):
         self.y0 = Parameter(jnp.broadcast_to(jnp.asarray(y0, dtype), (n_neurons,)))
         self.area = Parameter(jnp.asarray(area, dtype))
         self.centre = Parameter(jnp.asarray(centre, dtype))
-        self.width = Parameter(jnp.asarray(width, dtype), positive=True)
+        self.width = Parameter(jnp.asarray(width, dtype), bounds=(0.0, math.inf))
 
     def init_state(self, n_neurons):
         return self.y0.value[:, None]
@@ -107,7 +107,7 @@ class EIF(NeuronModel):
     def __init__(self, n_neurons, *, peak=20.0, vt=1.0, tmem=10.0, ic=1.0, dtype=jnp.float32, key=None):
         self.peak = Parameter(jnp.asarray(peak, dtype))
         self.vt = Parameter(jnp.asarray(vt, dtype))
-        self.tmem = Parameter(jnp.asarray(tmem, dtype), positive=True)
+        self.tmem = Parameter(jnp.asarray(tmem, dtype), bounds=(0.0, math.inf))
         self.ic = Parameter(jnp.broadcast_to(jnp.asarray(ic, dtype), (n_neurons,)), trainable=True)
 
     def init_state(self, n_neurons):

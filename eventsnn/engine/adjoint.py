@@ -10,7 +10,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .iteration import Physics, after_event, from_list, next_weights
 from .lanes import ARRIVAL, END, INSTANT, NOTHING, ROOT, Segment
@@ -31,7 +31,7 @@ class Cotangents(eqx.Module):
     y: Channels
     t: Float[Array, "batch neurons"]
     numbers: PyTree
-    weights: Float[Array, "batch inputs neurons"]
+    weights: Float[Array, "batch inputs neurons *ports"]
     arrivals: Float[Array, "batch lists arrivals"]
     arrival: Int[Array, "batch neurons"]
 
@@ -120,7 +120,7 @@ def sweep_back(
     spiked, arrived = kind >= ROOT, kind == ARRIVAL
     arrival = after.arrival - arrived.astype(jnp.int32)
     by_spike = _spike_cotangents(spike_times, segment.slot, spiked)
-    sources, weights = None, jnp.zeros_like(h)
+    sources, weights = None, jnp.zeros((*h.shape, *physics.weights.shape[3:]), h.dtype)
     if physics.arrivals.times.shape[-1]:
         sources = from_list(physics.arrivals.sources, arrival, 0)
         weights = next_weights(physics.weights, sources)
@@ -167,7 +167,7 @@ def sweep_back(
         y=tuple(jnp.where(nothing, old, new) for old, new in zip(after.y, ct_y, strict=True)),
         t=ct_before,
         numbers=_add(after.numbers, _add(ct_numbers, ct_event)),
-        weights=_scatter_weights(after.weights, sources, jnp.where(arrived, ct_weights, 0)),
+        weights=_scatter_weights(after.weights, sources, where_rows(arrived, ct_weights)),
         arrivals=_scatter_arrivals(after.arrivals, arrival, jnp.where(arrived, ct_t + ct_h, 0)),
         arrival=arrival,
     )
@@ -176,13 +176,20 @@ def sweep_back(
 def _spike_cotangents(spike_times, slot, spiked):
     if spike_times.shape[1] == 0:
         return jnp.zeros(spiked.shape, spike_times.dtype)
-    return jnp.where(spiked, jnp.take_along_axis(spike_times, slot, axis=1, mode="clip"), 0)
+    # An event that is not a spike has its slot behind the list.
+    listed = spiked & (slot < spike_times.shape[1])
+    return jnp.where(listed, jnp.take_along_axis(spike_times, slot, axis=1, mode="clip"), 0)
+
+
+def where_rows(mask: Bool[Array, "batch neurons"], ct: Float[Array, "batch neurons *ports"]) -> Array:
+    """A cotangent of weights where the mask says so, and 0 elsewhere."""
+    return jnp.where(mask.reshape(*mask.shape, *[1] * (ct.ndim - mask.ndim)), ct, 0)
 
 
 def _scatter_weights(total, sources, ct):
     if sources is None:
         return total
-    batch, neurons = ct.shape
+    batch, neurons = ct.shape[:2]
     return total.at[jnp.arange(batch)[:, None], sources, jnp.arange(neurons)].add(ct)
 
 

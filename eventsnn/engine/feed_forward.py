@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..neuron_models.base import NeuronModel, valid_closed_form
-from ..neuron_models.parameter import Parameter, frozen, per_neuron, trainable
+from ..neuron_models.parameter import Parameter, described, frozen, per_neuron, trainable
 from .arrivals import delayed, delayed_alike, from_input
+from .breakpoints import with_breakpoints
 from .closed_form import layer as closed_form
 from .control import AbstractControl
 from .independent import LayerInputs, LayerTask, run_layer
@@ -61,22 +62,24 @@ class Synapses(eqx.Module):
     - `delays`, `axonal_delays`: how long a spike is on its way, in ms; `None` where it arrives at once.
     """
 
-    weights: Float[Array, "inputs neurons"]
+    weights: Float[Array, "inputs neurons *ports"]
     mask: Bool[Array, "inputs neurons"] | None
     delays: Parameter | None
     axonal_delays: Parameter | None
 
     @property
-    def present(self) -> Float[Array, "inputs neurons"]:
+    def present(self) -> Float[Array, "inputs neurons *ports"]:
         """The weights, 0 where there is no connection."""
-        return self.weights if self.mask is None else jnp.where(self.mask, self.weights, 0)
+        if self.mask is None:
+            return self.weights
+        return jnp.where(self.mask.reshape(*self.mask.shape, *[1] * (self.weights.ndim - 2)), self.weights, 0)
 
     @property
     def total_delays(self) -> Float[Array, "inputs neurons"] | None:
         """How long a spike is on its way in all, or `None` if all arrive at once."""
         if self.delays is None and self.axonal_delays is None:
             return None
-        delays = jnp.zeros(self.weights.shape, self.weights.dtype)
+        delays = jnp.zeros(self.weights.shape[:2], self.weights.dtype)
         if self.delays is not None:
             delays = delays + self.delays.frozen().value
         if self.axonal_delays is not None:
@@ -101,15 +104,25 @@ def run_layers(
     wanted: Wanted,
 ) -> list[LayerRun]:
     """Run the layers one after the other."""
-    arrivals = from_input(in_spikes)
+    arrivals, carried = from_input(in_spikes), None
     runs: list[LayerRun] = []
     for model, synapse in zip(neurons, synapses, strict=True):
         last = len(runs) == len(neurons) - 1
         asked = wanted if last else Wanted(wanted.t_end, slopes=wanted.slopes)
-        run = _run_one(solving, model, synapse.present, synapse.deliver(arrivals), asked)
+        run = _run_one(solving, model, times_carried(synapse.present, carried), synapse.deliver(arrivals), asked)
         runs.append(run)
         arrivals = Arrivals(run.times[None], run.neurons[None])
+        carried = frozen(model).spike_values()
     return runs
+
+
+def times_carried(
+    weights: Float[Array, "inputs *shape"], carried: Float[Array, "*inputs"] | None
+) -> Float[Array, "inputs *shape"]:
+    """The weights times what the spikes of each input carry, if it is not 1."""
+    if carried is None:
+        return weights
+    return weights * carried.reshape(*carried.shape, *[1] * (weights.ndim - 1))
 
 
 def _run_one(solving: Solving, model: NeuronModel, weights: Array, arrivals: Arrivals, wanted: Wanted) -> LayerRun:
@@ -123,7 +136,7 @@ def _run_one(solving: Solving, model: NeuronModel, weights: Array, arrivals: Arr
 def run_independent(
     solving: Solving,
     model: NeuronModel,
-    weights: Float[Array, "inputs neurons"],
+    weights: Float[Array, "inputs neurons *ports"],
     arrivals: Arrivals,
     y0: Float[Array, "neurons channels"],
     t_start: Float[Array, ""],
@@ -138,6 +151,7 @@ def run_independent(
         inputs = closed_form.LayerInputs(flow, weights, arrivals, y0, t_start, t_end, wanted.times)
         return closed_form.run_layer(exact, inputs)
     model = per_neuron(model, weights.shape[1])
+    weights, arrivals = with_breakpoints(model, weights, arrivals)
     numbers, rest = eqx.partition(model, eqx.is_inexact_array)
     task = LayerTask(
         rest=rest,
@@ -146,8 +160,8 @@ def run_independent(
         control=solving.control,
         capacity=capacity,
         stop_after=wanted.stop_after,
-        # Besides its steps a neuron takes one iteration per arrival and a few per spike.
-        max_iterations=solving.max_steps + arrivals.times.shape[-1] + 4 * capacity,
+        # Besides its steps a neuron takes one iteration per arrival and a few per spike and what follows from it.
+        max_iterations=solving.max_steps + arrivals.times.shape[-1] + 8 * capacity,
         min_slope=solving.min_slope,
         slopes=wanted.slopes,
         ordered=wanted.ordered,
@@ -181,15 +195,14 @@ def time_check(in_spikes: Float[Array, "inputs spikes"]) -> Check:
 
 
 def number_checks(name: str, tree) -> list[Check]:
-    """Every number is finite, and every time constant positive."""
+    """Every number is finite, and between its bounds."""
     checks = []
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: isinstance(leaf, Parameter))
     for path, leaf in leaves:
-        value, positive = (leaf.value, leaf.positive) if isinstance(leaf, Parameter) else (leaf, False)
-        if eqx.is_inexact_array(value):
-            bad = ~jnp.isfinite(value) | (positive & (value <= 0))
-            expected = "expected a finite number greater than 0" if positive else "expected a finite number"
-            checks.append(Check(value, bad, name + jax.tree_util.keystr(path), expected))
+        leaf = leaf if isinstance(leaf, Parameter) else Parameter(leaf)
+        if eqx.is_inexact_array(leaf.value):
+            expected = "expected a finite number" + described(leaf.bounds)
+            checks.append(Check(leaf.value, leaf.beyond, name + jax.tree_util.keystr(path), expected))
     return checks
 
 

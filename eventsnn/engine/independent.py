@@ -69,12 +69,13 @@ class LayerInputs(eqx.Module):
     """The numbers of a run.
 
     - `numbers`: the floating point leaves of the model.
+    - `weights`: of shape `(inputs, neurons)` or `(inputs, neurons, ports)`.
     - `y0`: the initial state.
     - `times`: query times, or `None`.
     """
 
     numbers: PyTree
-    weights: Float[Array, "*batch inputs neurons"]
+    weights: Float[Array, "..."]
     arrivals: Arrivals
     y0: Float[Array, "*batch neurons channels"]
     t_start: Float[Array, "*batch"]

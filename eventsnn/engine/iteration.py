@@ -38,7 +38,7 @@ class Physics(eqx.Module):
     """Everything about a layer that does not change during a run."""
 
     rows: Rows
-    weights: Float[Array, "batch inputs neurons"]
+    weights: Float[Array, "batch inputs neurons *ports"]
     arrivals: Arrivals
     t_start: Float[Array, " batch"]
     t_end: Float[Array, " batch"]
@@ -49,11 +49,12 @@ class Physics(eqx.Module):
 
 
 class Event(NamedTuple):
-    """What became of an iteration: its kind, the size of the step, and dg/dt at its end."""
+    """What became of an iteration: its kind, the size of the step, dg/dt at its end, and whether it emits a spike."""
 
     kind: Int[Array, "batch neurons"]
     h: _Reals
     slope: _Reals
+    spiked: _Bools
 
 
 class _Plan(NamedTuple):
@@ -99,17 +100,21 @@ def iterate(physics: Physics, lanes: Lanes) -> tuple[Lanes, Event]:
     return _carry_out(physics, lanes, plan, attempt, verdict)
 
 
-def next_weights(weights: Float[Array, "batch inputs neurons"], sources: Int[Array, "batch neurons"]) -> _Reals:
+def next_weights(
+    weights: Float[Array, "batch inputs neurons *ports"], sources: Int[Array, "batch neurons"]
+) -> Float[Array, "batch neurons *ports"]:
     """The weight with which a spike from each lane's source reaches that lane."""
     if weights.shape[1] == 0:
-        return jnp.zeros(sources.shape, weights.dtype)
+        return jnp.zeros((*sources.shape, *weights.shape[3:]), weights.dtype)
     neurons = jnp.arange(weights.shape[2])
     if weights.shape[0] == 1:
         return weights[0, sources, neurons]
     return weights[jnp.arange(weights.shape[0])[:, None], sources, neurons]
 
 
-def after_event(rows: Rows, y: Channels, arrived: _Bools, weights: _Reals, spiked: _Bools) -> Channels:
+def after_event(
+    rows: Rows, y: Channels, arrived: _Bools, weights: Float[Array, "batch neurons *ports"], spiked: _Bools
+) -> Channels:
     """The state after the arrival or the spike that ends a step, if there is one."""
     y_arrived, y_reset = rows.arrive(y, weights), rows.reset(y, spiked)
     return select(arrived, y_arrived, select(spiked, y_reset, y))
@@ -219,7 +224,8 @@ def _carry_out(
     )
     status = jnp.where(lanes.done, lanes.status, status)
     kind = jnp.where(status == FINE, kind, NOTHING)
-    spikes = lanes.spikes + (kind >= ROOT).astype(jnp.int32)
+    emitted = (kind >= ROOT) & physics.rows.emits(y_end)
+    spikes = lanes.spikes + emitted.astype(jnp.int32)
     done = lanes.done | (kind == END) | (status != FINE)
     if physics.stop_after is not None:
         done = done | (spikes >= physics.stop_after)
@@ -236,13 +242,13 @@ def _carry_out(
         search=verdict.search,
         bracket=verdict.bracket,
         jumped=jnp.where(moved_on, arrived | spiked, lanes.jumped),
-        reset=jnp.where(moved_on, spiked, lanes.reset),
+        reset=jnp.where(moved_on, emitted, lanes.reset),
         spikes=spikes,
         segments=lanes.segments + (kind != NOTHING).astype(jnp.int32),
         done=done,
         status=status,
     )
-    return new, Event(kind, plan.h, attempt.d1)
+    return new, Event(kind, plan.h, attempt.d1, emitted)
 
 
 def from_list(table: Float[Array, "batch lists arrivals"], index: Int[Array, "batch neurons"], beyond):

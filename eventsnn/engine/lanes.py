@@ -10,6 +10,9 @@ from .rows import Channels
 # What a lane did in one iteration. Everything from ROOT on is a spike.
 NOTHING, STEP, ARRIVAL, END, ROOT, INSTANT = range(6)
 
+# Where an event that is not a spike stands in the list of spikes: behind the longest.
+NO_SLOT = 2**30
+
 # What a lane is looking for: nothing, the top of a peak that may touch the threshold, or a crossing.
 STEPPING, PROBING, POLISHING = range(3)
 
@@ -63,7 +66,10 @@ class Lanes(eqx.Module):
 
 
 class Segment(eqx.Module):
-    """A step from (`t`, `y`) of size `h`, and the event at its end; `slot` is where a spike stands in the list."""
+    """A step from (`t`, `y`) of size `h`, and the event at its end.
+
+    `slot` is where a spike stands in the list, `NO_SLOT` for any other event.
+    """
 
     kind: Int[Array, "*steps batch neurons"]
     t: Float[Array, "*steps batch neurons"]

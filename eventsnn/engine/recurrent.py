@@ -8,7 +8,8 @@ from jaxtyping import Array, Float
 from ..neuron_models.base import NeuronModel, valid_closed_form
 from ..neuron_models.parameter import frozen, per_neuron, trainable
 from .arrivals import from_input
-from .feed_forward import Solving, Synapses, Wanted, delay_checks, number_checks, time_check
+from .breakpoints import with_breakpoints
+from .feed_forward import Solving, Synapses, Wanted, delay_checks, number_checks, time_check, times_carried
 from .lanes import Arrivals
 from .layer_run import LayerRun
 from .report import Check, LayerReport, Report
@@ -33,7 +34,9 @@ def run_recurrent(
     Either in `windows` of its shortest delay, which must not be 0, or with all neurons on one clock.
     """
     size, capacity = len(outputs), solving.max_event_steps
-    if windows:
+    synapses = _carrying(synapses, frozen(model).spike_values(), size)
+    # The windows know of no arrivals but spikes.
+    if windows and model.breakpoints() is None:
         limits = Limits(outputs, wanted.stop_after, pending, capacity)
         return run_windows(solving, model, wiring_of(synapses), in_spikes, wanted, limits)
     if isinstance(synapses, SparseSynapses):
@@ -58,9 +61,22 @@ def run_recurrent(
         slopes=wanted.slopes,
     )
     arrivals = Arrivals(arrivals.times, arrivals.sources + size)
+    weights, arrivals = with_breakpoints(model, synapses.present, arrivals)
     t_end = jax.lax.stop_gradient(wanted.t_end)
     y0 = model.init_state(size)
-    return run_network(task, NetworkInputs(numbers, synapses.present, delays, arrivals, y0, t_end, wanted.times))
+    return run_network(task, NetworkInputs(numbers, weights, delays, arrivals, y0, t_end, wanted.times))
+
+
+def _carrying(synapses: Synapses | SparseSynapses, carried: Array | None, size: int) -> Synapses | SparseSynapses:
+    """The synapses with weights times what the spikes of each of the `size` neurons carry, if it is not 1."""
+    if carried is None:
+        return synapses
+    carried = jnp.broadcast_to(carried, (size,))
+    if isinstance(synapses, SparseSynapses):
+        of_row = carried.at[synapses.rows].get(mode="fill", fill_value=1)
+    else:
+        of_row = jnp.pad(carried, (0, synapses.weights.shape[0] - size), constant_values=1)
+    return eqx.tree_at(lambda synapses: synapses.weights, synapses, times_carried(synapses.weights, of_row))
 
 
 def _delays(synapses: Synapses) -> Array | None:

@@ -45,11 +45,22 @@ class Rows(eqx.Module):
     def condition(self, t: Float[Array, "batch neurons"], y: Channels) -> Float[Array, "batch neurons"]:
         return _over_batch(_condition, self, t, y)
 
-    def arrive(self, y: Channels, weights: Float[Array, "batch neurons"]) -> Channels:
+    def arrive(self, y: Channels, weights: Float[Array, "batch neurons *ports"]) -> Channels:
         return _split(_over_batch(_arrive, self, weights, y), y)
 
     def reset(self, y: Channels, spiked: Bool[Array, "batch neurons"]) -> Channels:
         return _split(_over_batch(_reset, self, spiked, y), y)
+
+    def emits(self, y: Channels) -> Bool[Array, "batch neurons"]:
+        """Whose crossing from `y` is a spike."""
+        if self._model.emits(jnp.zeros((y[0].shape[1], len(y)), y[0].dtype)) is None:
+            return jnp.ones(y[0].shape, bool)
+        return _over_batch(_emits, self, y[0], y)
+
+    @property
+    def _model(self) -> Any:
+        """The model of the first sample, to be asked what does not depend on numbers."""
+        return eqx.combine(jax.tree.map(lambda leaf: leaf[0], self.numbers), self.rest)
 
 
 def _dynamics(model, args, t, y):
@@ -61,7 +72,22 @@ def _condition(model, args, t, y):
 
 
 def _arrive(model, args, weights, y):
-    return model.input_spikes(y, weights)
+    if model.breakpoints() is None:
+        return model.input_spikes(y, weights)
+    weights, passes = _without_breakpoints(weights, bool(model.ports))
+    return jnp.where(passes[:, None], model.pass_breakpoint(y), model.input_spikes(y, weights))
+
+
+def _without_breakpoints(
+    weights: Float[Array, "neurons ports"], has_ports: bool
+) -> tuple[Array, Bool[Array, " neurons"]]:
+    """The weights as the model knows them, and for whom it is a breakpoint that arrives."""
+    own = weights[:, :-1]
+    return own if has_ports else own[:, 0], weights[:, -1] > 0.5
+
+
+def _emits(model, args, _, y):
+    return model.emits(y)
 
 
 def _reset(model, args, spiked, y):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .iteration import Physics, iterate
-from .lanes import NOTHING, ROOT, Lanes, Segment, start_lanes
+from .lanes import NO_SLOT, NOTHING, ROOT, Lanes, Segment, start_lanes
 from .rows import Channels
 from .spike_list import SpikeList, append, empty_list
 
@@ -99,9 +99,10 @@ def advance(physics: Physics, run: Run) -> Run:
     lookups = None if run.lookups is None else _look_up(run.lookups, run.lanes)
     lanes, event = iterate(physics, run.lanes)
     slopes = jnp.where(event.kind == ROOT, event.slope, jnp.inf)
-    spikes, slot = append(run.spikes, event.kind >= ROOT, lanes.t, slopes)
+    spikes, slot = append(run.spikes, event.spiked, lanes.t, slopes)
     segments = None
     if run.segments is not None:
+        slot = jnp.where(event.spiked, slot, NO_SLOT)
         segment = Segment(event.kind.astype(jnp.int8), run.lanes.t, event.h, slot, run.lanes.y)
         segments = _store(run.segments, segment, run.lanes.segments - run.first_segment)
     return Run(run.iteration + 1, lanes, spikes, lookups, segments, run.first_segment)

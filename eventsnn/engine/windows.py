@@ -99,7 +99,7 @@ class _Window(eqx.Module):
     end: Float[Array, ""]
     last: Bool[Array, ""]
     arrivals: Arrivals
-    weights: Float[Array, "arrivals neurons"]
+    weights: Float[Array, "arrivals neurons *ports"]
     queue: _Queue
     stuck: Bool[Array, " neurons"]
 
@@ -212,7 +212,7 @@ def _look_ahead(wiring: AbstractWiring, inputs: Arrivals, run: _Run, end: Array,
     due = (times < end) | last & (times <= t_end)
     n_due = jnp.sum(due, axis=1, dtype=jnp.int32)
     column = jnp.broadcast_to(jnp.arange(times.shape[1], dtype=jnp.int32), times.shape)
-    weights = wiring.weights.at[synapses].get(mode="fill", fill_value=0).T
+    weights = jnp.swapaxes(wiring.weights.at[synapses].get(mode="fill", fill_value=0), 0, 1)
 
     # Of the inputs, only those that are due were looked at: behind them stands the rest of the queue.
     kept = jnp.take_along_axis(order, n_due[:, None] + slot, axis=1, mode="clip")

@@ -23,7 +23,7 @@ class AbstractWiring(eqx.Module):
     - `delays`: of every synapse, in ms, infinite where there is none.
     """
 
-    weights: Float[Array, " synapses"]
+    weights: Float[Array, "synapses *ports"]
     delays: Float[Array, " synapses"]
 
     def shortest(self, neurons: int) -> Float[Array, ""]:
@@ -87,7 +87,7 @@ class SparseSynapses(eqx.Module):
     rows: Int[Array, " synapses"]
     targets: Int[Array, " synapses"]
     from_inputs: Int[Array, "neurons fan_in"]
-    weights: Float[Array, " synapses"]
+    weights: Float[Array, "synapses *ports"]
     delays: Parameter | None
     axonal_delays: Parameter | None
 
@@ -99,7 +99,7 @@ class SparseSynapses(eqx.Module):
     @property
     def total_delays(self) -> Float[Array, " synapses"]:
         """How long a spike is on its way in all."""
-        delays = jnp.zeros_like(self.weights)
+        delays = jnp.zeros(self.rows.shape, self.weights.dtype)
         if self.delays is not None:
             delays = delays + self.delays.frozen().value
         if self.axonal_delays is not None:
@@ -109,7 +109,8 @@ class SparseSynapses(eqx.Module):
     def dense(self, rows: int) -> Synapses:
         """The same as matrices. No two synapses may join the same neurons."""
         shape, place = (rows, self.neurons), (self.rows, self.targets)
-        weights = jnp.zeros(shape, self.weights.dtype).at[place].add(self.weights)
+        ports = self.weights.shape[1:]
+        weights = jnp.zeros((*shape, *ports), self.weights.dtype).at[place].add(self.weights)
         delays = None
         if self.delays is not None:
             delays = jnp.zeros(shape, self.weights.dtype).at[place].add(self.delays.frozen().value)
@@ -156,16 +157,18 @@ def wiring_of(synapses: Synapses | SparseSynapses) -> AbstractWiring:
         if not rows.size:
             # Arrays of no length cannot be read from. This one synapse delivers nothing.
             rows, targets = jnp.array([synapses.neurons], jnp.int32), jnp.zeros(1, jnp.int32)
-            weights, delays = jnp.zeros(1, weights.dtype), jnp.full(1, jnp.inf, delays.dtype)
+            weights = jnp.zeros((1, *weights.shape[1:]), weights.dtype)
+            delays = jnp.full(1, jnp.inf, delays.dtype)
         starts = jnp.searchsorted(rows, jnp.arange(synapses.neurons + 1, dtype=jnp.int32)).astype(jnp.int32)
         return SparseWiring(weights, delays, rows, targets, starts, synapses.from_inputs)
     neurons, delays, mask = synapses.weights.shape[1], synapses.total_delays, synapses.mask
     if delays is None:
-        delays = jnp.zeros_like(synapses.weights)
+        delays = jnp.zeros(synapses.weights.shape[:2], synapses.weights.dtype)
     if mask is not None:
         delays, mask = jnp.where(mask, delays, jnp.inf), mask.reshape(-1)
     of_inputs = split_rows(synapses, neurons)[1]
-    return DenseWiring(synapses.present.reshape(-1), delays.reshape(-1), mask, of_inputs, neurons)
+    weights = synapses.present.reshape(-1, *synapses.weights.shape[2:])
+    return DenseWiring(weights, delays.reshape(-1), mask, of_inputs, neurons)
 
 
 def split_rows(synapses: Synapses, neurons: int) -> tuple[Synapses, Synapses]:

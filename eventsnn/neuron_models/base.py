@@ -1,11 +1,13 @@
 """The contract that every neuron model fulfils."""
 
 import abc
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .declared import Declaration, declarations_of, make_constructor
 from .linear_flow import LinearFlow
 
 
@@ -22,15 +24,40 @@ class NeuronModel(eqx.Module):
     differentiate them. `eventsnn.check_neuron_model` tells in plain words what a model gets wrong.
 
     To make a model of your own, subclass this class or a model that is close to it, and override
-    what differs.
+    what differs. Numbers are declared with `hyperparameter`, `initial_state` and `bias`; the
+    constructor follows from them.
     """
 
     channels: ClassVar[tuple[str, ...]] = ()
     """The names of the channels, for plots and for reading."""
 
-    @abc.abstractmethod
+    ports: ClassVar[tuple[str, ...]] = ()
+    """The names of the ways in which a spike can arrive, each with a weight of its own. Empty for one way."""
+
+    _declared: ClassVar[dict[str, Declaration]] = {}
+    _has_own_constructor: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **keywords: Any):
+        """Make the constructor from what the class and its parents declare, unless it is written by hand."""
+        super().__init_subclass__(**keywords)
+        own = declarations_of(cls)
+        cls._declared = {**cls._declared, **own}
+        if "__init__" in vars(cls):
+            cls._has_own_constructor = True
+        elif cls._has_own_constructor and own:
+            raise TypeError(
+                f"{cls.__name__} declares {next(iter(own))}, but inherits a constructor that was written by hand and "
+                "knows nothing of it: write __init__ as well"
+            )
+        elif cls._declared and not cls._has_own_constructor:
+            cls.__init__ = make_constructor(cls._declared, cls.channels)
+
     def init_state(self, n_neurons: int) -> Float[Array, "neurons channels"]:
-        """The state at time 0."""
+        """The state at time 0; by default `y0`, if there is a declared `initial_state` of this name."""
+        y0 = getattr(self, "y0", None)
+        if y0 is None:
+            raise TypeError(f"{type(self).__name__} has no initial state: declare y0 = initial_state(0.0)")
+        return y0.value
 
     @abc.abstractmethod
     def dynamics(
@@ -48,7 +75,10 @@ class NeuronModel(eqx.Module):
     def input_spikes(
         self, y: Float[Array, "neurons channels"], weights: Float[Array, " neurons"]
     ) -> Float[Array, "neurons channels"]:
-        """The state just after spikes have arrived with `weights`, one per neuron."""
+        """The state just after spikes have arrived with `weights`, one per neuron.
+
+        Of a model with `ports` the weights have the shape `(neurons, ports)`.
+        """
 
     @abc.abstractmethod
     def reset_spiked(
@@ -60,6 +90,40 @@ class NeuronModel(eqx.Module):
         """What `state_at_t` shows of a state; the state itself by default."""
         return y
 
+    def emits(self, y: Float[Array, "neurons channels"]) -> Bool[Array, " neurons"] | None:
+        """Whether a neuron that reaches its threshold at `y` spikes; `None`, the default, for always.
+
+        Where it does not, `reset_spiked` is applied at exactly that time and nobody hears of it. So a
+        model can have events besides spikes, such as the end of refractoriness.
+        """
+        return None
+
+    def spike_values(self) -> Float[Array, "*neurons"] | None:
+        """What a spike carries, by which the weights behind it are multiplied; `None`, the default, for 1.
+
+        A scalar or one number per neuron.
+        """
+        return None
+
+    def breakpoints(self) -> Float[Array, " times"] | None:
+        """When the dynamics change by themselves, in ms; `None`, the default, for never.
+
+        The run stops at each of these times, also at those of other neurons, and goes on from
+        `pass_breakpoint`. Times that are infinite or beyond the end never come.
+        """
+        return None
+
+    def pass_breakpoint(self, y: Float[Array, "neurons channels"]) -> Float[Array, "neurons channels"]:
+        """The state just after one of the `breakpoints`; the state itself by default."""
+        return y
+
+    def with_current(self, current: Float[Array, "*neurons"]) -> Self:
+        """The same neurons with `current` added to their bias current `ic`."""
+        ic = getattr(self, "ic", None)
+        if ic is None:
+            raise TypeError(f"{type(self).__name__} has no bias current ic to add a current to: override with_current")
+        return eqx.tree_at(lambda model: model.ic, self, ic + jnp.asarray(current, ic.dtype))
+
     def closed_form(self) -> LinearFlow | None:
         """The free dynamics, the threshold, the jump and the reset in closed form, or `None`, the default.
 
@@ -69,7 +133,7 @@ class NeuronModel(eqx.Module):
         return None
 
 
-_DESCRIBED = ("dynamics", "spike_condition", "input_spikes", "reset_spiked")
+_DESCRIBED = ("dynamics", "spike_condition", "input_spikes", "reset_spiked", "emits", "breakpoints", "pass_breakpoint")
 
 
 def valid_closed_form(model: NeuronModel) -> LinearFlow | None:

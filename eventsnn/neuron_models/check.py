@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -100,7 +101,8 @@ class _Check:
     def calls(self) -> dict[str, Callable[[Array], Array]]:
         """Every method that is not known to be broken, as a function of the state."""
         model, zero = self.model, jnp.zeros((self.n,), self.dtype)
-        weights = jnp.linspace(0.1, 0.2, self.n, dtype=self.dtype)
+        shape = (self.n, len(model.ports)) if model.ports else (self.n,)
+        weights = jnp.linspace(0.1, 0.2, math.prod(shape), dtype=self.dtype).reshape(shape)
         spiked = jnp.arange(self.n) % 2 == 0
         calls = {
             "dynamics": lambda y: model.dynamics(zero, y, self.args),

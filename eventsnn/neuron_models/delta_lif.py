@@ -1,15 +1,14 @@
 """The leaky integrate-and-fire neuron with delta synapses."""
 
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float
 
 from .base import NeuronModel
-from .bias import make_bias
+from .declared import bias, hyperparameter, initial_state
 from .linear_flow import LinearFlow
-from .parameter import Parameter, make_parameter, make_state, reject_reset, trainable_names
+from .parameter import Parameter, reject_reset
 
 
 class DeltaLIF(NeuronModel):
@@ -29,41 +28,14 @@ class DeltaLIF(NeuronModel):
 
     channels: ClassVar[tuple[str, ...]] = ("V",)
 
-    thresh: Parameter
-    tmem: Parameter
-    vreset: Parameter
-    y0: Parameter
-    ic: Float[Array, " neurons"]
+    thresh: Parameter = hyperparameter(1.0, "threshold of V")
+    tmem: Parameter = hyperparameter(20.0, "time constant of V in ms", positive=True)
+    vreset: Parameter = hyperparameter(0.0, "what V becomes after a spike, below `thresh`")
+    y0: Parameter = initial_state(0.0)
+    ic: Float[Array, " neurons"] = bias()
 
-    def __init__(
-        self,
-        n_neurons: int,
-        *,
-        thresh: ArrayLike = 1.0,
-        tmem: ArrayLike = 20.0,
-        vreset: ArrayLike = 0.0,
-        y0: ArrayLike = 0.0,
-        init_bias: ArrayLike | None = None,
-        blim: float | None = None,
-        bmean: float = 0.0,
-        trainable: Iterable[str] = (),
-        dtype=jnp.float32,
-        key: PRNGKeyArray | None = None,
-    ):
-        """**Arguments:** as for `LIF`, without `tsyn`; `y0` is V: a number, `(1,)`, or `(n_neurons, 1)`.
-
-        **Raises:** as `LIF`.
-        """
-        trainable = trainable_names(trainable, ("thresh", "tmem", "vreset", "y0"))
-        self.thresh = make_parameter("thresh", thresh, n_neurons, dtype, trainable=trainable)
-        self.tmem = make_parameter("tmem", tmem, n_neurons, dtype, trainable=trainable, positive=True)
-        self.vreset = make_parameter("vreset", vreset, n_neurons, dtype, trainable=trainable)
+    def __check_init__(self):
         reject_reset(self.vreset, self.thresh)
-        self.y0 = make_state("y0", y0, (n_neurons, 1), dtype, trainable=trainable)
-        self.ic = make_bias(n_neurons, init_bias, blim, bmean, dtype, key)
-
-    def init_state(self, n_neurons: int) -> Float[Array, "neurons channels"]:
-        return self.y0.value
 
     def dynamics(self, t, y, args: Any) -> Float[Array, "neurons channels"]:
         return ((self.ic - y[:, 0]) / self.tmem.value)[:, None]

@@ -1,15 +1,14 @@
 """The leaky integrator: a neuron that only listens."""
 
-from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float
 
 from .base import NeuronModel
-from .bias import make_bias
+from .declared import bias, hyperparameter, initial_state
 from .linear_flow import LinearFlow
-from .parameter import Parameter, make_parameter, make_state, trainable_names
+from .parameter import Parameter
 
 
 class LeakyIntegrator(NeuronModel):
@@ -24,37 +23,10 @@ class LeakyIntegrator(NeuronModel):
 
     channels: ClassVar[tuple[str, ...]] = ("V", "I")
 
-    tsyn: Parameter
-    tmem: Parameter
-    y0: Parameter
-    ic: Float[Array, " neurons"]
-
-    def __init__(
-        self,
-        n_neurons: int,
-        *,
-        tsyn: ArrayLike = 5.0,
-        tmem: ArrayLike = 20.0,
-        y0: ArrayLike | Sequence[float] = 0.0,
-        init_bias: ArrayLike | None = None,
-        blim: float | None = None,
-        bmean: float = 0.0,
-        trainable: Iterable[str] = (),
-        dtype=jnp.float32,
-        key: PRNGKeyArray | None = None,
-    ):
-        """**Arguments:** as for `LIF`, without `thresh` and `vreset`.
-
-        **Raises:** as `LIF`.
-        """
-        trainable = trainable_names(trainable, ("tsyn", "tmem", "y0"))
-        self.tsyn = make_parameter("tsyn", tsyn, n_neurons, dtype, trainable=trainable, positive=True)
-        self.tmem = make_parameter("tmem", tmem, n_neurons, dtype, trainable=trainable, positive=True)
-        self.y0 = make_state("y0", y0, (n_neurons, 2), dtype, trainable=trainable)
-        self.ic = make_bias(n_neurons, init_bias, blim, bmean, dtype, key)
-
-    def init_state(self, n_neurons: int) -> Float[Array, "neurons channels"]:
-        return self.y0.value
+    tsyn: Parameter = hyperparameter(5.0, "time constant of I in ms", positive=True)
+    tmem: Parameter = hyperparameter(20.0, "time constant of V in ms", positive=True)
+    y0: Parameter = initial_state(0.0)
+    ic: Float[Array, " neurons"] = bias()
 
     def dynamics(self, t, y, args: Any) -> Float[Array, "neurons channels"]:
         v, i = y[:, 0], y[:, 1]

@@ -104,3 +104,23 @@ def _relative_growth_jvp(primals, tangents):
 
 def _factorial(n: int) -> float:
     return n * _factorial(n - 1) if n > 1 else 1.0
+
+
+@jax.custom_jvp
+def relative_log(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`log(1 + z) / z`, and 1 at 0."""
+    zero = z == 0
+    return jnp.where(zero, 1, jnp.log1p(z) / jnp.where(zero, 1, z))
+
+
+@relative_log.defjvp
+def _relative_log_jvp(primals, tangents):
+    (z,), (dz,) = primals, tangents
+    value = relative_log(z)
+    near = jnp.abs(z) < 0.05
+    # As above: Σ (-z)^(n-1) n/(n+1), with a minus sign.
+    series = jnp.zeros_like(z)
+    for n in reversed(range(1, 13)):
+        series = -series * z - n / (n + 1)
+    slope = jnp.where(near, series, (1 / (1 + z) - value) / jnp.where(near, 1, z))
+    return value, slope * dz

@@ -1,6 +1,8 @@
 """Hyperparameters of neurons: scalar or one per neuron, fixed or trainable."""
 
+import math
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import equinox as eqx
 import jax
@@ -8,6 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, PyTree
+
+Bounds: TypeAlias = tuple[float, float]
+"""Between which numbers a parameter lies, these themselves excluded."""
+
+ANY: Bounds = (-math.inf, math.inf)
+POSITIVE: Bounds = (0.0, math.inf)
 
 
 class Parameter(eqx.Module):
@@ -18,23 +26,40 @@ class Parameter(eqx.Module):
 
     - `value`: shape `()` or `(neurons,)`, or `(neurons, channels)` for a state.
     - `trainable`: whether it receives a gradient; a fixed one has gradient exactly 0.
-    - `positive`: whether values at or below 0 are an error (time constants).
+    - `bounds`: between which numbers it lies, `(0, inf)` for a time constant. Values at or beyond
+        them are an error; `eventsnn.within_bounds` trains without leaving them.
     """
 
     value: Array
     trainable: bool = eqx.field(static=True, default=False)
-    positive: bool = eqx.field(static=True, default=False)
+    bounds: Bounds = eqx.field(static=True, default=ANY)
 
     def frozen(self) -> "Parameter":
         """The same parameter, without a gradient if it is fixed."""
-        return self if self.trainable else Parameter(jax.lax.stop_gradient(self.value), False, self.positive)
+        return self if self.trainable else Parameter(jax.lax.stop_gradient(self.value), False, self.bounds)
 
     def per_neuron(self, n_neurons: int) -> "Parameter":
         """The same parameter with one value per neuron and, if it is fixed, no gradient."""
         value = self.frozen().value
         if value.ndim == 0:
             value = jnp.broadcast_to(value, (n_neurons,))
-        return Parameter(value, self.trainable, self.positive)
+        return Parameter(value, self.trainable, self.bounds)
+
+    @property
+    def beyond(self) -> Array:
+        """Which of the values are not between the bounds, or not finite."""
+        lower, upper = self.bounds
+        return ~(jnp.isfinite(self.value) & (self.value > lower) & (self.value < upper))
+
+
+def described(bounds: Bounds) -> str:
+    """Bounds in words, as they end the sentence "expected a finite number …"."""
+    lower, upper = bounds
+    if math.isinf(lower) and math.isinf(upper):
+        return ""
+    if math.isinf(upper):
+        return f" greater than {lower:g}"
+    return f" below {upper:g}" if math.isinf(lower) else f" between {lower:g} and {upper:g}"
 
 
 def frozen(tree: PyTree) -> PyTree:
@@ -76,17 +101,16 @@ def make_parameter(
     dtype,
     *,
     trainable: Iterable[str] = (),
-    positive: bool = False,
+    bounds: Bounds = ANY,
 ) -> Parameter:
     """Check `value` and wrap it.
 
-    **Raises:** `ValueError` if it is not a finite scalar or `(n_neurons,)` array, or if it has to
-    be positive and is not.
+    **Raises:** `ValueError` if it is not a finite scalar or `(n_neurons,)` array, or not between its `bounds`.
     """
     array = checked_array(name, value, ((), (n_neurons,)), dtype)
-    if positive:
-        reject(name, array, array <= 0, "greater than 0")
-    return Parameter(array, name in trainable, positive)
+    parameter = Parameter(array, name in trainable, bounds)
+    reject(name, array, parameter.beyond, described(bounds).strip())
+    return parameter
 
 
 def make_state(

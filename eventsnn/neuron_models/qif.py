@@ -1,14 +1,13 @@
 """The quadratic integrate-and-fire neuron in its phase form."""
 
-from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float
 
 from .base import NeuronModel
-from .bias import make_bias
-from .parameter import Parameter, make_parameter, make_state, trainable_names
+from .declared import bias, hyperparameter, initial_state
+from .parameter import Parameter
 from .trigonometry import sincospi
 
 
@@ -36,46 +35,10 @@ class QIF(NeuronModel):
 
     channels: ClassVar[tuple[str, ...]] = ("V", "I")
 
-    tsyn: Parameter
-    tmem: Parameter
-    y0: Parameter
-    ic: Float[Array, " neurons"]
-
-    def __init__(
-        self,
-        n_neurons: int,
-        *,
-        tsyn: ArrayLike = 5.0,
-        tmem: ArrayLike = 20.0,
-        y0: ArrayLike | Sequence[float] = (0.5, 0.0),
-        init_bias: ArrayLike | None = None,
-        blim: float | None = None,
-        bmean: float = 0.0,
-        trainable: Iterable[str] = (),
-        dtype=jnp.float32,
-        key: PRNGKeyArray | None = None,
-    ):
-        """**Arguments:** each hyperparameter is a scalar or has shape `(n_neurons,)`.
-
-        - `n_neurons`: how many neurons the layer has.
-        - `tsyn`, `tmem`: time constants of I and V in ms, defaults 5 and 20.
-        - `y0`: the initial state (φ, I), shape `(2,)` or `(n_neurons, 2)`, default (0.5, 0): V = 0.
-        - `init_bias`: the bias current `ic`. Without it the bias is uniform in `bmean ± blim/2`,
-            drawn with `key`, or `bmean` if `blim` is `None`.
-        - `trainable`: names of the hyperparameters that receive gradients. `ic` always does.
-        - `dtype`: of all numbers, default `float32`.
-
-        **Raises:** `ValueError` for a value that is not finite or has the wrong shape or sign, and
-        for a name in `trainable` that does not exist.
-        """
-        trainable = trainable_names(trainable, ("tsyn", "tmem", "y0"))
-        self.tsyn = make_parameter("tsyn", tsyn, n_neurons, dtype, trainable=trainable, positive=True)
-        self.tmem = make_parameter("tmem", tmem, n_neurons, dtype, trainable=trainable, positive=True)
-        self.y0 = make_state("y0", y0, (n_neurons, 2), dtype, trainable=trainable)
-        self.ic = make_bias(n_neurons, init_bias, blim, bmean, dtype, key)
-
-    def init_state(self, n_neurons: int) -> Float[Array, "neurons channels"]:
-        return self.y0.value
+    tsyn: Parameter = hyperparameter(5.0, "time constant of I in ms", positive=True)
+    tmem: Parameter = hyperparameter(20.0, "time constant of V in ms", positive=True)
+    y0: Parameter = initial_state((0.5, 0.0), "the initial phase φ and I, where φ = 0.5 is V = 0;")
+    ic: Float[Array, " neurons"] = bias()
 
     def dynamics(self, t, y, args: Any) -> Float[Array, "neurons channels"]:
         phi, i = y[:, 0], y[:, 1]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from ..adjoint import QueryCotangents, of_segment
+from ..adjoint import QueryCotangents, of_segment, where_rows
 from ..iteration import next_weights
 from ..lanes import NOTHING
 from ..materialise import materialised
@@ -33,7 +33,7 @@ class Cotangents(eqx.Module):
     y: Channels
     t: _Reals
     numbers: PyTree
-    weights: Float[Array, "batch rows neurons"]
+    weights: Float[Array, "batch rows neurons *ports"]
     delays: Float[Array, "batch neurons neurons"] | None
     inputs: Float[Array, "batch lists arrivals"]
     spikes: Float[Array, "batch capacity"]
@@ -100,7 +100,8 @@ def sweep_back(
     happened = jnp.any(~nothing)
     ct_t = after.t
     if after.spikes.shape[1]:
-        ct_t = ct_t + jnp.where(spiked, jnp.take_along_axis(after.spikes, segment.slot, axis=1, mode="clip"), 0)
+        listed = spiked & (segment.slot < after.spikes.shape[1])
+        ct_t = ct_t + jnp.where(listed, jnp.take_along_axis(after.spikes, segment.slot, axis=1, mode="clip"), 0)
     y1, y_end, dy_dh, known = materialised(happened, forward, numbers, t, segment.y, h)
     ct_end, by_t, ct_event = materialised(happened, event, numbers, t, h, y_end, dy_dh, after.y, ct_t)
     back_to = materialised(happened, back, numbers, t, segment.y, y1, h, known, ct_end)
@@ -125,7 +126,7 @@ def sweep_back(
         y=select(nothing, after.y, ct_y),
         t=jnp.where(nothing, after.t, ct_start),
         numbers=jax.tree.map(lambda total, a, b: total + a + b, after.numbers, ct_numbers, ct_event),
-        weights=_to_weights(after.weights, source, jnp.where(heard, ct_weights, 0)),
+        weights=_to_weights(after.weights, source, where_rows(heard, ct_weights)),
         delays=delays,
         inputs=inputs,
         spikes=spikes,
@@ -134,7 +135,7 @@ def sweep_back(
     )
 
 
-def _to_weights(total: Array, source: Int[Array, "batch neurons"], ct: _Reals) -> Array:
+def _to_weights(total: Array, source: Int[Array, "batch neurons"], ct: Array) -> Array:
     sample = jnp.arange(source.shape[0], dtype=jnp.int32)[:, None] if total.shape[0] > 1 else 0
     return total.at[sample, jnp.maximum(source, 0), jnp.arange(source.shape[1], dtype=jnp.int32)].add(ct)
 

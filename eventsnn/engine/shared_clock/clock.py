@@ -20,7 +20,7 @@ class Wiring(eqx.Module):
     - `inputs`: the input spikes as they arrive, with the rows of `weights` as sources.
     """
 
-    weights: Float[Array, "batch rows neurons"]
+    weights: Float[Array, "batch rows neurons *ports"]
     delays: Float[Array, "batch neurons neurons"] | None
     inputs: Arrivals
 

@@ -56,7 +56,8 @@ class Event(NamedTuple):
     - `source`: the row of the weights that each neuron heard, -1 for none.
     - `slot`: where the spike that it heard stands in the list, if it had been on its way.
     - `kind`, `h`: how it ended, and the size of the step.
-    - `spiked`, `target`: who spiked at its end, and whose crossing its size is that of.
+    - `crossed`, `spiked`: who reached the threshold at its end, and for whom this is a spike.
+    - `target`: whose crossing its size is that of.
     - `slope`: dg/dt of every neuron there.
     """
 
@@ -66,6 +67,7 @@ class Event(NamedTuple):
     slot: _Integers
     kind: Int[Array, " batch"]
     h: _Each
+    crossed: _Bools
     spiked: _Bools
     target: Int[Array, " batch"]
     slope: _Reals
@@ -130,23 +132,24 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
     root = passed & aimed & ~(to_limit & arrives)
     kind = jnp.where(root, ROOT, jnp.where(to_limit, jnp.where(arrives, ARRIVAL, END), STEP))
     kind = jnp.where(passed, kind, HOLD)
-    spiked = at_once | (root[:, None] & (look.crosses | is_target))
+    crossed = at_once | (root[:, None] & (look.crosses | is_target))
     y_end = select(passed[:, None], step, y)
-    y_new = select(spiked, rows.reset(y_end, spiked), y_end)
+    y_new = select(crossed, rows.reset(y_end, crossed), y_end)
+    spiked = crossed & rows.emits(y_end)
     t_new = jnp.where(passed, jnp.where(to_limit, limit, jnp.minimum(clock.t + h, limit)), clock.t)
 
     # A step of which nothing is kept but that some neuron may cross in it says nothing about the size of the next.
     decided = moving & ~landing & ~search
     too_small = decided & ~to_limit & (h < shortest_step(clock.t, physics.t_end))
-    many = jnp.where(t_new > clock.t, 0, clock.at_once) + jnp.sum(spiked, axis=1, dtype=jnp.int32)
+    many = jnp.where(t_new > clock.t, 0, clock.at_once) + jnp.sum(crossed, axis=1, dtype=jnp.int32)
     status = jnp.where((decided & look.keep)[:, None] & ~finite | ~all_finite(y_new), NOT_FINITE, FINE)
     status = jnp.where(at_once & clock.reset & (heard.source < 0), RESET_HIGH, status)
     status = jnp.where(too_small[:, None], STEP_SMALL, status)
-    status = jnp.where((many > physics.at_most)[:, None] & spiked, ENDLESS, status)
+    status = jnp.where((many > physics.at_most)[:, None] & crossed, ENDLESS, status)
     status = jnp.where(heard.full, QUEUE_FULL, status)
     status = jnp.where(clock.done[:, None], clock.status, status)
     failed = jnp.any(status != FINE, axis=1)
-    spiked = spiked & ~failed[:, None]
+    crossed, spiked = crossed & ~failed[:, None], spiked & ~failed[:, None]
     spikes = clock.spikes + spiked.astype(jnp.int32)
     done = clock.done | failed | (passed & (kind == END))
     done = done | (count + jnp.sum(spiked, axis=1, dtype=jnp.int32) > physics.capacity)
@@ -166,8 +169,8 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
         queue=_note_sent(heard.queue, spiked, count),
         target=jnp.where(search, target, jnp.where(moving | passed, FREE, clock.target)),
         x=jnp.where(search, x, clock.x),
-        jumped=spiked | (jumped & ~moved),
-        reset=spiked | (clock.reset & ~moved & (heard.source < 0)),
+        jumped=crossed | (jumped & ~moved),
+        reset=spiked | (clock.reset & ~moved & (heard.source < 0) & ~crossed),
         spikes=spikes,
         at_once=many,
         segments=clock.segments + counts.astype(jnp.int32)[:, None],
@@ -175,7 +178,7 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
         status=status,
     )
     h = jnp.where(passed, h, 0)
-    return new, Event(counts, y, heard.source, heard.slot, kind, h, spiked, clock.target, look.slope)
+    return new, Event(counts, y, heard.source, heard.slot, kind, h, crossed, spiked, clock.target, look.slope)
 
 
 def _hear(physics: Physics, clock: Clock) -> _Heard:

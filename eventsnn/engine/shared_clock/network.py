@@ -61,7 +61,7 @@ class NetworkInputs(eqx.Module):
     """
 
     numbers: PyTree
-    weights: Float[Array, "batch rows neurons"]
+    weights: Float[Array, "batch rows neurons *ports"]
     delays: Float[Array, "batch neurons neurons"] | None
     arrivals: Arrivals
     y0: Float[Array, "batch neurons channels"]

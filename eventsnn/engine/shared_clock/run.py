@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ..lanes import NOTHING
+from ..lanes import NO_SLOT, NOTHING
 from ..rows import Channels
 from ..run import Lookups, start_lookups
 from ..spike_list import SpikeList, append, empty_list
@@ -18,7 +18,7 @@ class Segment(eqx.Module):
 
     - `kind`, `source`, `target`: as in `Event`.
     - `heard`: where the spikes that were heard stand in the list, -1 if they were not on their way.
-    - `slot`: where the spikes at its end stand in the list, -1 where there is none.
+    - `slot`: where the spikes at its end stand in the list, `NO_SLOT` for an event that is not a spike, -1 for none.
     """
 
     kind: Int[Array, "*segments batch 1"]
@@ -120,7 +120,7 @@ def _segment(clock: Clock, event: Event, slot: Int[Array, "batch neurons"]) -> S
         target=event.target[:, None],
         source=event.source,
         heard=event.slot,
-        slot=jnp.where(event.spiked, slot, -1),
+        slot=jnp.where(event.spiked, slot, jnp.where(event.crossed, NO_SLOT, -1)),
         y=clock.y,
     )
 
