@@ -14,6 +14,7 @@ from jaxtyping import Array, ArrayLike
 
 from .connections import CONNECTION_TRAINABLE
 from .neuron_models import NeuronModel
+from .neuron_models.declared import keywords_of
 
 # The errors of steps add up over a run, and grow while a neuron approaches its threshold slowly. Each
 # step is therefore held to this fraction of the tolerance that was asked for.
@@ -170,17 +171,6 @@ def split_arguments(given: dict[str, Any], model: type[NeuronModel]) -> tuple[di
     if of_neurons and "trainable" not in known:
         raise TypeError(f"trainable names {of_neurons[0]!r}, but {model.__name__} takes no trainable")
     return of_synapses, own | ({"trainable": of_neurons} if of_neurons else {})
-
-
-def keywords_of(model: type) -> set[str]:
-    """What the constructor of a model takes; behind `**keywords`, what that of its parent takes as well."""
-    names: set[str] = set()
-    for parent in (cls for cls in model.__mro__ if "__init__" in vars(cls)):
-        parameters = inspect.signature(parent).parameters.values()
-        names |= {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD}
-        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
-            break
-    return names
 
 
 def check_names(hyperparameters: dict[str, Any], models: list[type[NeuronModel]], network: Iterable[str]) -> None:

@@ -150,8 +150,8 @@ def run_independent(
         exact = closed_form.LayerTask(capacity, wanted.stop_after, solving.min_slope, wanted.slopes, wanted.ordered)
         inputs = closed_form.LayerInputs(flow, weights, arrivals, y0, t_start, t_end, wanted.times)
         return closed_form.run_layer(exact, inputs)
+    weights, arrivals = with_breakpoints(frozen(model), weights, arrivals)
     model = per_neuron(model, weights.shape[1])
-    weights, arrivals = with_breakpoints(model, weights, arrivals)
     numbers, rest = eqx.partition(model, eqx.is_inexact_array)
     task = LayerTask(
         rest=rest,

@@ -191,6 +191,8 @@ def _as_inputs(task: LayerTask, inputs: LayerInputs, ct: Cotangents, by_query) -
     batch = ct.t.shape[0]
 
     def fill(leaf, by):
+        if leaf is None:
+            return None
         return jnp.zeros((batch, *leaf.shape[1:]), leaf.dtype) if by is None else by
 
     numbers = jax.tree.map(fill, inputs.numbers, ct.numbers, is_leaf=lambda leaf: leaf is None)

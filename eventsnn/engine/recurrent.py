@@ -41,7 +41,8 @@ def run_recurrent(
         return run_windows(solving, model, wiring_of(synapses), in_spikes, wanted, limits)
     if isinstance(synapses, SparseSynapses):
         synapses = synapses.dense(size + in_spikes.shape[0])
-    exact = solving.closed_form and valid_closed_form(frozen(model)) is not None
+    with_fixed = frozen(model)
+    exact = solving.closed_form and valid_closed_form(with_fixed) is not None
     model = per_neuron(model, size)
     numbers, rest = eqx.partition(model, eqx.is_inexact_array)
     to_neurons, from_inputs = split_rows(synapses, size)
@@ -61,7 +62,7 @@ def run_recurrent(
         slopes=wanted.slopes,
     )
     arrivals = Arrivals(arrivals.times, arrivals.sources + size)
-    weights, arrivals = with_breakpoints(model, synapses.present, arrivals)
+    weights, arrivals = with_breakpoints(with_fixed, synapses.present, arrivals)
     t_end = jax.lax.stop_gradient(wanted.t_end)
     y0 = model.init_state(size)
     return run_network(task, NetworkInputs(numbers, weights, delays, arrivals, y0, t_end, wanted.times))

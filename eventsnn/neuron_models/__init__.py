@@ -3,8 +3,14 @@
 from .adex import AdEx as AdEx
 from .alif import ALIF as ALIF
 from .alpha_lif import AlphaLIF as AlphaLIF
+from .at_most_one_spike import AtMostOneSpike as AtMostOneSpike
 from .base import NeuronModel as NeuronModel
 from .conductance_lif import ConductanceLIF as ConductanceLIF
+from .currents import ConstantCurrent as ConstantCurrent
+from .currents import FunctionCurrent as FunctionCurrent
+from .currents import RampCurrent as RampCurrent
+from .currents import SineCurrent as SineCurrent
+from .currents import StepCurrent as StepCurrent
 from .declared import bias as bias
 from .declared import hyperparameter as hyperparameter
 from .declared import initial_state as initial_state
@@ -22,6 +28,9 @@ from .leaky_integrator import LeakyIntegrator as LeakyIntegrator
 from .lif import LIF as LIF
 from .linear_flow import LinearFlow as LinearFlow
 from .mat import MAT as MAT
+from .mixed import Mixed as Mixed
 from .parameter import Parameter as Parameter
 from .qif import QIF as QIF
+from .refractory import Refractory as Refractory
 from .two_compartment import TwoCompartment as TwoCompartment
+from .with_bias_current import WithBiasCurrent as WithBiasCurrent

@@ -105,11 +105,11 @@ class NeuronModel(eqx.Module):
         """
         return None
 
-    def breakpoints(self) -> Float[Array, " times"] | None:
+    def breakpoints(self) -> Float[Array, "*neurons times"] | None:
         """When the dynamics change by themselves, in ms; `None`, the default, for never.
 
-        The run stops at each of these times, also at those of other neurons, and goes on from
-        `pass_breakpoint`. Times that are infinite or beyond the end never come.
+        The run stops at each of these times and goes on from `pass_breakpoint`. Of shape `(times,)` if they are the
+        same for all neurons. Those that are infinite or behind the end never come; those before 0 come at 0.
         """
         return None
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from .base import NeuronModel
-from .parameter import Parameter
+from .parameter import per_neuron
 
 # How many states the methods are tried at, besides the given one.
 _SAMPLES = 4
@@ -78,11 +78,7 @@ class _Check:
         self.broken: set[str] = set()
         self.original = model
         # The engine, too, gives every neuron its own value.
-        self.model = jax.tree.map(
-            lambda leaf: leaf.per_neuron(n_neurons) if isinstance(leaf, Parameter) else leaf,
-            model,
-            is_leaf=lambda leaf: isinstance(leaf, Parameter),
-        )
+        self.model = per_neuron(model, n_neurons)
         self.states: list[Array] = []
 
     def report(self, method: str, got: str, expected: str, advice: str) -> None:

@@ -1,15 +1,17 @@
 """How a model says which numbers it has: one line for each, from which its constructor is made."""
 
 import dataclasses
+import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+from jaxtyping import ArrayLike
 
 from .bias import make_bias
-from .parameter import ANY, POSITIVE, Bounds, described, make_parameter, make_state, trainable_names
+from .parameter import ANY, POSITIVE, Bounds, Parameter, described, make_parameter, make_state, trainable_names
 
 _HYPERPARAMETER, _STATE, _BIAS = "hyperparameter", "state", "bias"
 
@@ -38,10 +40,16 @@ def hyperparameter(
     - `positive`: whether it has to be greater than 0.
     - `bounds`: between which numbers it has to lie, these themselves excluded.
     """
+    return _field(declare(default, text, positive=positive, bounds=bounds))
+
+
+def declare(
+    default: Any, text: str, *, positive: bool = False, bounds: tuple[float, float] | None = None
+) -> Declaration:
+    """As `hyperparameter`, to be written down elsewhere."""
     if positive and bounds is not None:
         raise ValueError(f"positive and bounds = {bounds} were both given: pass one of them")
-    limits = bounds if bounds is not None else POSITIVE if positive else ANY
-    return _field(Declaration(_HYPERPARAMETER, default, text, limits))
+    return Declaration(_HYPERPARAMETER, default, text, bounds if bounds is not None else POSITIVE if positive else ANY)
 
 
 def initial_state(default: Any = 0.0, text: str = "") -> Any:
@@ -78,7 +86,7 @@ def make_constructor(declared: Mapping[str, Declaration], channels: Sequence[str
     signature = _signature(declared)
     names = tuple(name for name, declaration in declared.items() if declaration.kind != _BIAS)
 
-    def __init__(self, *args: Any, **keywords: Any) -> None:  # noqa: N807
+    def __init__(self, *args: Any, **keywords: Any) -> None:
         given = signature.bind(self, *args, **keywords)
         given.apply_defaults()
         values = given.arguments
@@ -91,8 +99,7 @@ def make_constructor(declared: Mapping[str, Declaration], channels: Sequence[str
                 shape = (n_neurons, len(channels))
                 made = make_state(name, values[name], shape, dtype, trainable=chosen)
             else:
-                bounds = declaration.bounds
-                made = make_parameter(name, values[name], n_neurons, dtype, trainable=chosen, bounds=bounds)
+                made = make_number(name, declaration, values[name], n_neurons, dtype, chosen)
             setattr(self, name, made)
 
     constructor: Any = __init__
@@ -100,6 +107,13 @@ def make_constructor(declared: Mapping[str, Declaration], channels: Sequence[str
     constructor.__doc__ = _text(declared, channels)
     constructor.made_from_declarations = True
     return constructor
+
+
+def make_number(
+    name: str, declaration: Declaration, value: ArrayLike, n_neurons: int, dtype: Any, trainable: Iterable[str]
+) -> Parameter:
+    """What becomes of a hyperparameter that is given a `value`."""
+    return make_parameter(name, value, n_neurons, dtype, trainable=trainable, bounds=declaration.bounds)
 
 
 def _signature(declared: Mapping[str, Declaration]) -> inspect.Signature:
@@ -142,3 +156,29 @@ def _text(declared: Mapping[str, Declaration], channels: Sequence[str]) -> str:
         "`trainable` that does not exist; `TypeError` for an unknown keyword.",
     ]
     return "\n".join(lines)
+
+
+def keywords_of(model: type) -> set[str]:
+    """What the constructor of a model takes; behind `**keywords`, what that of its parent takes as well."""
+    names: set[str] = set()
+    for parent in (cls for cls in model.__mro__ if "__init__" in vars(cls)):
+        parameters = inspect.signature(parent).parameters.values()
+        names |= {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD}
+        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return names
+
+
+def constructor_with(constructor: Callable[..., None], keywords: Mapping[str, Any]) -> Callable[..., None]:
+    """A constructor that takes any keywords, with a signature that names those that it knows, and their defaults."""
+
+    @functools.wraps(constructor)
+    def __init__(self, *args: Any, **given: Any) -> None:
+        constructor(self, *args, **given)
+
+    kind = inspect.Parameter
+    found = [kind("self", kind.POSITIONAL_ONLY), kind("n_neurons", kind.POSITIONAL_OR_KEYWORD)]
+    found += [kind(name, kind.KEYWORD_ONLY, default=default) for name, default in keywords.items()]
+    named: Any = __init__
+    named.__signature__ = inspect.Signature(found)
+    return named

@@ -71,9 +71,11 @@ def frozen(tree: PyTree) -> PyTree:
 
 def per_neuron(tree: PyTree, n_neurons: int) -> PyTree:
     """A model with one value per neuron in every parameter, and no gradient to those that are fixed."""
-    return jax.tree.map(
-        lambda leaf: leaf.per_neuron(n_neurons) if isinstance(leaf, Parameter) else leaf, tree, is_leaf=_is_parameter
-    )
+
+    def knows_how(leaf) -> bool:
+        return hasattr(leaf, "per_neuron")
+
+    return jax.tree.map(lambda leaf: leaf.per_neuron(n_neurons) if knows_how(leaf) else leaf, tree, is_leaf=knows_how)
 
 
 def trainable(network: PyTree) -> PyTree:

@@ -1,7 +1,7 @@
 """The reverse sweep of a network whose neurons share a clock: exact gradients, one segment at a time.
 
-As in `adjoint.py`, but that the size of a step is that of all neurons: at a crossing, what it receives from all of
-them goes to the neuron that crossed.
+As in `adjoint.py`, but that the size of a step is that of all neurons: at a crossing, what it receives from those that
+did not cross goes to the neuron that did.
 """
 
 import equinox as eqx
@@ -58,7 +58,8 @@ def sweep_back(
     source = jnp.where(nothing, -1, segment.source)
     heard, spiked = source >= 0, ~nothing & (segment.slot >= 0)
     weights = next_weights(physics.wiring.weights, jnp.maximum(source, 0))
-    root = (kind == ROOT) & (jnp.arange(shape[1], dtype=jnp.int32) == segment.target)
+    # Each neuron that crossed has a time of its own, also where several did so at the same time.
+    root, target = (kind == ROOT) & spiked, jnp.arange(shape[1], dtype=jnp.int32) == segment.target
 
     numbers, fixed = eqx.partition(physics.rows.numbers, wanted)
     numbers = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (shape[0], *leaf.shape[1:])), numbers)
@@ -77,7 +78,9 @@ def sweep_back(
         _, pull_reset = jax.vjp(lambda y, n: select(spiked, rows(n).reset(y, spiked), y), y_end, numbers)
         ct_end, ct_numbers = pull_reset(ct_y)
         _, slope = jax.jvp(rows(numbers).condition, (t + h, y_end), (jnp.ones_like(t), dy_dh))
-        total = jnp.sum(ct_t + sum(c * d for c, d in zip(ct_end, dy_dh, strict=True)), axis=1, keepdims=True)
+        total = ct_t + sum(c * d for c, d in zip(ct_end, dy_dh, strict=True))
+        rest = jnp.sum(jnp.where(root, 0, total), axis=1, keepdims=True)
+        total = jnp.where(target, total + rest, total)
         steepness = jnp.maximum(jnp.abs(slope), physics.min_slope)
         implicit = jnp.where(root, -total / jnp.where(root, jnp.copysign(steepness, slope), 1), 0)
         _, pull_condition = jax.vjp(lambda t, y, n: rows(n).condition(t, y), t + h, y_end, numbers)

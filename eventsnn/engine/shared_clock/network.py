@@ -226,6 +226,8 @@ def _as_inputs(inputs: NetworkInputs, ct: Cotangents, by_query) -> NetworkInputs
     nothing: Any = None
 
     def fill(leaf, by):
+        if leaf is None:
+            return None
         return jnp.zeros_like(leaf) if by is None else _sum_shared(leaf, by)
 
     numbers = jax.tree.map(fill, inputs.numbers, ct.numbers, is_leaf=lambda leaf: leaf is None)

@@ -1,0 +1,35 @@
+"""Neurons that spike once."""
+
+import functools
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from .base import NeuronModel
+from .wrapper import AbstractWrapper, wrap
+
+
+class AbstractAtMostOneSpike(AbstractWrapper):
+    """Neurons that spike at most once; made by `AtMostOneSpike`."""
+
+    own_channels: ClassVar[tuple[str, ...]] = ("spent",)
+
+    def spike_condition(self, t, y, args: Any) -> Float[Array, " neurons"]:
+        inside, own = self.split(y)
+        silent = (own[:, 0] > 0.5) & self.inside_emits(inside)
+        return jnp.where(silent, -1, self.neuron.spike_condition(t, inside, args))
+
+    def reset_spiked(self, y, spiked: Bool[Array, " neurons"]) -> Float[Array, "neurons channels"]:
+        inside, own = self.split(y)
+        spent = jnp.where(spiked & self.inside_emits(inside), 1, own[:, 0])
+        return self.join(self.neuron.reset_spiked(inside, spiked), spent[:, None])
+
+
+@functools.cache
+def AtMostOneSpike(model: type[NeuronModel]) -> type[NeuronModel]:
+    """Neurons of `model` that never spike again after their first spike; their state moves on from its reset.
+
+    Keywords are those of the model. **Raises** `TypeError` if `model` is not a class of neuron models.
+    """
+    return wrap(AbstractAtMostOneSpike, model, "AtMostOneSpike")

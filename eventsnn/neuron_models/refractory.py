@@ -1,0 +1,93 @@
+"""Neurons that are refractory for some time after each spike."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from .base import NeuronModel
+from .declared import Declaration, declare
+from .parameter import Parameter
+from .wrapper import AbstractWrapper, wrap
+
+
+class AbstractRefractory(AbstractWrapper):
+    """Neurons that cannot spike for `tref` ms after each spike; made by `Refractory`."""
+
+    own_channels: ClassVar[tuple[str, ...]] = ("refractory", "remaining")
+    own_numbers: ClassVar[dict[str, Declaration]] = {
+        "tref": declare(2.0, "how long a neuron is refractory in ms", positive=True)
+    }
+    held: ClassVar[tuple[int, ...]] = ()
+    blocks: ClassVar[bool] = False
+
+    tref: Parameter
+
+    def dynamics(self, t, y, args: Any) -> Float[Array, "neurons channels"]:
+        inside, own = self.split(y)
+        refractory = own[:, 0] > 0.5
+        dy = self.neuron.dynamics(t, inside, args)
+        columns = [jnp.where(refractory & (k in self.held), 0, dy[:, k]) for k in range(dy.shape[1])]
+        # How long it still lasts falls by 1 per ms, so that its end is a crossing that is found to rounding.
+        return jnp.stack([*columns, jnp.zeros_like(own[:, 0]), -own[:, 0]], axis=1)
+
+    def spike_condition(self, t, y, args: Any) -> Float[Array, " neurons"]:
+        inside, own = self.split(y)
+        return jnp.where(own[:, 0] > 0.5, -own[:, 1], self.neuron.spike_condition(t, inside, args))
+
+    def emits(self, y) -> Bool[Array, " neurons"]:
+        inside, own = self.split(y)
+        return (own[:, 0] < 0.5) & self.inside_emits(inside)
+
+    def input_spikes(self, y, weights: Float[Array, "neurons *ports"]) -> Float[Array, "neurons channels"]:
+        inside, own = self.split(y)
+        # A spike that arrives at its very end finds the neuron free.
+        over = own[:, 1] <= 16 * jnp.finfo(y.dtype).eps * self.tref.value
+        refractory = (own[:, 0] > 0.5) & ~over
+        after = self.neuron.input_spikes(inside, weights)
+        columns = [
+            jnp.where(refractory & (self.blocks or k in self.held), inside[:, k], after[:, k])
+            for k in range(after.shape[1])
+        ]
+        return self.join(jnp.stack(columns, axis=1), own)
+
+    def reset_spiked(self, y, spiked: Bool[Array, " neurons"]) -> Float[Array, "neurons channels"]:
+        inside, own = self.split(y)
+        refractory = own[:, 0] > 0.5
+        ends, begins = spiked & refractory, spiked & ~refractory & self.inside_emits(inside)
+        inside = self.neuron.reset_spiked(inside, spiked & ~refractory)
+        flag = jnp.where(begins, 1, jnp.where(ends, 0, own[:, 0]))
+        remaining = jnp.where(begins, self.tref.value, jnp.where(ends, 0, own[:, 1]))
+        return self.join(inside, jnp.stack([flag, remaining], axis=1))
+
+
+def Refractory(
+    model: type[NeuronModel], *, hold: Sequence[str] | None = None, block: bool = False
+) -> type[NeuronModel]:
+    """Neurons of `model` that are refractory for `tref` ms after each spike, 2 ms by default.
+
+    `tref` is a keyword of the network beside those of the model: `FFEvNN(..., Refractory(LIF), ..., tref=1.0)`.
+    Refractoriness ends exactly `tref` after the spike; of what happens at that instant its end comes first.
+
+    **Arguments:**
+
+    - `model`: a class of neuron models.
+    - `hold`: the channels that stay where the reset put them meanwhile, also when spikes arrive; the others move
+        on. By default the first channel, the potential, or none if `block`.
+    - `block`: whether spikes that arrive meanwhile are lost.
+
+    **Raises:** `TypeError` if `model` is not such a class, `ValueError` if it has no channel to `hold`.
+    """
+    return _refractory(model, None if hold is None else tuple(hold), bool(block))
+
+
+@functools.cache
+def _refractory(model: type[NeuronModel], hold: tuple[str, ...] | None, block: bool) -> type[NeuronModel]:
+    channels = getattr(model, "channels", ())
+    names = hold if hold is not None else () if block else channels[:1]
+    for name in names:
+        if name not in channels:
+            raise ValueError(f"hold names {name!r}, expected some of the channels {', '.join(channels)}")
+    return wrap(AbstractRefractory, model, "Refractory", held=tuple(map(channels.index, names)), blocks=block)

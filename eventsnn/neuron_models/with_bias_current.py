@@ -1,0 +1,83 @@
+"""Neurons that receive a current that depends on time."""
+
+import functools
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .base import NeuronModel
+from .currents import AbstractCurrent, as_current, for_neurons
+from .declared import Declaration, declare
+from .wrapper import AbstractWrapper, wrap
+
+
+class AbstractWithBiasCurrent(AbstractWrapper):
+    """Neurons that receive a current I(t) besides their bias current; made by `WithBiasCurrent`."""
+
+    own_channels: ClassVar[tuple[str, ...]] = ("passed",)
+    own_keywords: ClassVar[dict[str, Declaration]] = {"current": declare(0.0, "the current I(t)")}
+
+    current: AbstractCurrent
+
+    def __init__(
+        self,
+        n_neurons: int,
+        *,
+        current: Any = 0.0,
+        trainable: Iterable[str] = (),
+        dtype=jnp.float32,
+        key=None,
+        **keywords: Any,
+    ):
+        """**Arguments:** `current`, a current, a number or a function of time, and those of the model inside."""
+        super().__init__(n_neurons, trainable=trainable, dtype=dtype, key=key, **keywords)
+        self.current = for_neurons(as_current(current), n_neurons, dtype)
+        if self.neuron.breakpoints() is not None:
+            raise ValueError("the model inside has breakpoints already: add the currents, and wrap it once")
+        self.neuron.with_current(jnp.zeros((), dtype))
+
+    def dynamics(self, t, y, args: Any) -> Float[Array, "neurons channels"]:
+        inside, own = self.split(y)
+        times = self._times(own)
+        # How many breakpoints are behind says which, since they come in order.
+        order = jnp.sort(times, axis=1)
+        count = jnp.round(own[:, :1]).astype(jnp.int32)
+        latest = jnp.take_along_axis(order, jnp.maximum(count - 1, 0), axis=1) if times.shape[1] else times
+        passed = (count > 0) & (times <= latest)
+        current = jnp.broadcast_to(self.current(t, passed), inside.shape[:1])
+        dy = self.neuron.with_current(current).dynamics(t, inside, args)
+        return self.join(dy, jnp.zeros_like(own))
+
+    def breakpoints(self) -> Float[Array, "*neurons times"] | None:
+        times = self.current.breakpoints()
+        return jnp.stack(jnp.broadcast_arrays(*times), axis=-1) if times else None
+
+    def pass_breakpoint(self, y) -> Float[Array, "neurons channels"]:
+        inside, own = self.split(y)
+        return self.join(inside, own + 1)
+
+    def _times(self, own: Float[Array, "neurons 1"]) -> Float[Array, "neurons times"]:
+        """The breakpoints of every neuron as they come. They pass no gradient on here: arrivals do."""
+        times = self.breakpoints()
+        if times is None:
+            return jnp.zeros((own.shape[0], 0), own.dtype)
+        times = jnp.maximum(jax.lax.stop_gradient(times), 0)
+        return jnp.broadcast_to(times, (own.shape[0], times.shape[-1]))
+
+
+@functools.cache
+def WithBiasCurrent(model: type[NeuronModel]) -> type[NeuronModel]:
+    """Neurons of `model` that receive a current I(t) besides their bias current.
+
+    The keyword `current` of the network is a number, a function of time such as `lambda t: jnp.sin(t)`, or a
+    `ConstantCurrent`, `StepCurrent`, `RampCurrent`, `SineCurrent` or `FunctionCurrent`, or a sum of these:
+    `FFEvNN(..., WithBiasCurrent(LIF), ..., current=StepCurrent(2.0, 5.0, 20.0))`. A run stops exactly where such a
+    current jumps or bends; what a plain function of time does there is up to the solver.
+
+    **Raises:** `TypeError` if `model` is not a class of neuron models; the constructor does if the model has no
+    bias current to add to (see `NeuronModel.with_current`).
+    """
+    return wrap(AbstractWithBiasCurrent, model, "WithBiasCurrent")
