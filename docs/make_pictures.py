@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from eventsnn import LIF, QIF, FFEvNN
+from eventsnn import LIF, QIF, FFEvNN, sample_traces
+from eventsnn.plot import plot_fi_curve, plot_phase_plane, plot_traces, plot_weights
 
 PICTURES = Path(__file__).parent / "pictures"
 
@@ -169,6 +170,27 @@ def draw_neurons() -> None:
     plt.close(figure)
 
 
+def draw_plotting() -> None:
+    """What `eventsnn.plot` offers, as it comes."""
+    in_spikes = jnp.array([[2.0, 6.0, 10.0, 30.0], [4.0, 8.0, 34.0, 46.0]], jnp.float32)
+    net = FFEvNN([6, 3], 2, LIF, 60.0, jax.random.PRNGKey(3), wmean=2.0, wlim=5.0)
+    figure = plt.figure(figsize=(13, 7.6), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, hspace=0.04)
+    left, right = upper.subfigures(1, 2, width_ratios=[1.25, 1])
+    plot_traces(net, in_spikes, layer=0, neurons=[0, 1, 5], ax=left.subplots(2, 1, sharex=True))
+    one = one_neuron(QIF, [14.0], 1, 60.0)
+    run = sample_traces(one, in_spikes[:1], n_times=4000)
+    path = {"times": run.times, "states": run.states[0], "spikes": run.spikes[0]}
+    plot_phase_plane(QIF(1), limits=((-8, 8), (-8, 28)), **path, ax=right.subplots())
+    left, right = lower.subfigures(1, 2, width_ratios=[1, 1.25])
+    curves = left.subplots()
+    for model in (LIF, QIF):
+        plot_fi_curve(model, np.linspace(0, 3, 31), model.__name__, ax=curves, duration=600.0, transient=100.0)
+    plot_weights(net, ax=right.subplots(1, 2))
+    figure.savefig(PICTURES / "plotting.png", dpi=110)
+    plt.close(figure)
+
+
 # Test accuracy after 1, 3, 10, 20, 50 and 100 epochs, as published for EventProp on Yin-Yang.
 PUBLISHED = {1: 81.1, 3: 94.5, 10: 96.5, 20: 97.4, 50: 97.8, 100: 98.1}
 
@@ -237,3 +259,5 @@ if __name__ == "__main__":
         draw_performance(json.loads((here / "performance.json").read_text()))
         draw_readme()
         draw_neurons()
+    # In Matplotlib's own style, as in a reader's notebook.
+    draw_plotting()

@@ -1,5 +1,9 @@
 """Spiking neural networks by events: any ODE neuron, exact spike times, exact gradients."""
 
+from .analysis import Traces as Traces
+from .analysis import fi_curve as fi_curve
+from .analysis import firing_rates as firing_rates
+from .analysis import sample_traces as sample_traces
 from .connections import Dense as Dense
 from .connections import Sparse as Sparse
 from .devices import over_devices as over_devices

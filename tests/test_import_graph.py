@@ -27,12 +27,13 @@ ARROWS = {
     "network": {"arguments", "engine", "neuron_models"},
     "evnn": {"network", "arguments", "connections", "engine", "neuron_models"},
     "training": MODEL_SIDE,
-    "plot": MODEL_SIDE,
+    "analysis": {"evnn", "arguments", "neuron_models"},
+    "plot": MODEL_SIDE | {"analysis"},
     "io": MODEL_SIDE,
     "run_folder": MODEL_SIDE | {"training", "io"},
     "cli": MODEL_SIDE | {"training", "plot", "io", "run_folder"},
     # The list of public names. Plotting stays outside, because it needs matplotlib.
-    "": MODEL_SIDE | {"training", "io", "devices"},
+    "": MODEL_SIDE | {"analysis", "training", "io", "devices"},
 }
 
 # Rooms that nothing depends on, but for these.

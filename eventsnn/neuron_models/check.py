@@ -51,7 +51,7 @@ def check_neuron_model(
         raise TypeError(f"model is the class {model.__name__}, expected an instance: pass {model.__name__}(3)")
     if not isinstance(model, NeuronModel):
         raise TypeError(f"model is {model!r}, expected an instance of a subclass of NeuronModel")
-    check = _Check(model, _guess_neurons(model) if n_neurons is None else n_neurons, args)
+    check = _Check(model, guess_neurons(model) if n_neurons is None else n_neurons, args)
     key = jax.random.PRNGKey(0) if key is None else key
     if check.initial_state() and check.given_state(y) and check.draw_states(key):
         check.shapes()
@@ -306,7 +306,7 @@ class _Check:
                 return
 
 
-def _guess_neurons(model: NeuronModel) -> int:
+def guess_neurons(model: NeuronModel) -> int:
     sizes = Counter(leaf.shape[0] for leaf in jax.tree.leaves(model) if eqx.is_array(leaf) and leaf.ndim)
     return sizes.most_common(1)[0][0] if sizes else 3
 
