@@ -54,7 +54,7 @@ def test_a_tighter_tolerance_changes_nothing_but_the_last_digits(name):
     loose, tight = driven(name, accuracy=Accuracy(1e-10, 1e-11)), driven(name)
     np.testing.assert_allclose(loose, tight, rtol=0, atol=1e-7)
     tighter = driven(name, accuracy=Accuracy(3e-14, 3e-15))
-    np.testing.assert_allclose(tighter, tight, rtol=0, atol=2e-10)
+    np.testing.assert_allclose(tighter, tight, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("name", DRIVEN)
