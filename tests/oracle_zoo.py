@@ -70,8 +70,8 @@ class Wrappers(NamedTuple):
     """What is put around a model.
 
     For `tref` after a spike the channels `held` stay as they are, arrivals included (None: those of the model, or none
-    with `block`); with `block` arrivals do nothing in that time. A spike within it, which only a model whose threshold
-    moves can have (MAT), counts and starts it anew. `once`: the threshold is gone after the first spike.
+    with `block`); with `block` arrivals do nothing in that time. A spike within it counts and starts it anew: MAT can
+    have one, as its threshold moves, and whatever is not held. `once`: the threshold is gone after the first spike.
     """
 
     current: Current = constant(0.0)
