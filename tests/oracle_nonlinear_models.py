@@ -175,14 +175,13 @@ class EGRU(Model):
     def slope(self, y, current):
         if current:
             raise ValueError("EGRU has no bias current")
-        c, a_u, _, a_z = y
-        dc = _sigmoid(a_u + self.bias_u) * (math.tanh(a_z + self.bias_z) - c) / self.tmem
+        c, a_u, a_r, a_z = y
+        proposed = math.tanh(_sigmoid(a_r + self.bias_r) * a_z + self.bias_z)
+        dc = _sigmoid(a_u + self.bias_u) * (proposed - c) / self.tmem
         return np.array([dc, *(-y[1:] / self.tsyn)])
 
     def arrive(self, y, weights):
-        """The gate r is the one just before the instant, for all that arrives at it."""
-        w_u, w_r, w_z = np.sum(weights, axis=0)
-        return y + np.array([0, w_u, w_r, _sigmoid(y[2] + self.bias_r) * w_z])
+        return y + np.array([0, *np.sum(weights, axis=0)])
 
     def fire(self, y):
         return self.with_channel(y, 0, 0.0), True

@@ -70,8 +70,8 @@ class Wrappers(NamedTuple):
     """What is put around a model.
 
     For `tref` after a spike the channels `held` stay as they are, arrivals included (None: those of the model, or none
-    with `block`); with `block` arrivals do nothing in that time. A spike within it counts and starts it anew: MAT can
-    have one, as its threshold moves, and whatever is not held. `once`: the threshold is gone after the first spike.
+    with `block`); with `block` arrivals do nothing in that time. There is no threshold in it; at its end a neuron above
+    threshold spikes. `once`: the threshold is gone after the first spike.
     """
 
     current: Current = constant(0.0)
@@ -155,7 +155,8 @@ class _Neuron:
         return lambda t, y: self.model.slope(y, current(t)) * moves
 
     def excess(self, y):
-        return -1.0 if self.wrappers.once and self.spikes else self.model.excess(y)
+        gone = self.t < self.free or (self.wrappers.once and self.spikes)
+        return -1.0 if gone else self.model.excess(y)
 
     def arrive(self, weights):
         if self.t < self.free and self.wrappers.block:

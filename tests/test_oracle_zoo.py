@@ -145,16 +145,15 @@ def test_two_compartments_follow_the_exponential_of_their_matrix():
     np.testing.assert_allclose(states("TwoCompartment", {}, [(2.0, 3.0)], [9.0])[0], expected, rtol=1e-11)
 
 
-def test_egru_under_constant_gates_fires_at_its_analytic_rate_and_gates_arrivals_by_r_before_them():
+def test_egru_under_constant_gates_fires_at_its_analytic_rate():
     u, z = 1 / (1 + math.exp(-0.3)), math.tanh(1.0)
     times = simulate("EGRU", {"bias_u": 0.3, "bias_z": 1.0}, [], 100.0)
     np.testing.assert_allclose(np.diff(times), 10 / u * math.log(z / (z - 0.5)), rtol=0, atol=1e-11)
-    arrivals = [(1.0, (0.1, 4.0, 0.0)), (3.0, (0.2, 2.0, 0.7)), (3.0, (0.0, 1.0, 0.2))]
-    a_r = 4 * math.exp(-2 / 5)
-    after = states("EGRU", {"thresh": 9.0}, arrivals, [3.0])[0]
-    np.testing.assert_allclose(
-        after[1:], [0.1 * math.exp(-2 / 5) + 0.2, a_r + 3, 0.9 / (1 + math.exp(-a_r))], rtol=1e-11
-    )
+    # Gates that hardly decay: a closed reset gate lets nothing of a_z through.
+    arrivals = [(0.0, (0.2, 1.5, 0.7)), (0.0, (0.1, -0.5, 0.2))]
+    after = states("EGRU", {"thresh": 9.0, "tsyn": 1e12}, arrivals, [4.0])[0]
+    u, z = 1 / (1 + math.exp(-0.3)), math.tanh(0.9 / (1 + math.exp(-1.0)))
+    np.testing.assert_allclose(after, [z * (1 - math.exp(-u * 4 / 10)), 0.3, 1.0, 0.9], rtol=1e-10)
 
 
 def test_a_constant_conductance_speeds_the_membrane_up():

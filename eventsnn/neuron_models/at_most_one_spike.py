@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .base import NeuronModel
-from .wrapper import AbstractWrapper, wrap
+from .wrapper import AbstractWrapper, checked_model, wrap
 
 
 class AbstractAtMostOneSpike(AbstractWrapper):
@@ -26,10 +26,14 @@ class AbstractAtMostOneSpike(AbstractWrapper):
         return self.join(self.neuron.reset_spiked(inside, spiked), spent[:, None])
 
 
-@functools.cache
 def AtMostOneSpike(model: type[NeuronModel]) -> type[NeuronModel]:
     """Neurons of `model` that never spike again after their first spike; their state moves on from its reset.
 
     Keywords are those of the model. **Raises** `TypeError` if `model` is not a class of neuron models.
     """
+    return _at_most_one_spike(checked_model("AtMostOneSpike", model))
+
+
+@functools.cache
+def _at_most_one_spike(model: type[NeuronModel]) -> type[NeuronModel]:
     return wrap(AbstractAtMostOneSpike, model, "AtMostOneSpike")

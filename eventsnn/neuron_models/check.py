@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from .base import NeuronModel
+from .mixed import AbstractMixed
 from .parameter import per_neuron
 
 # How many states the methods are tried at, besides the given one.
@@ -307,6 +308,10 @@ class _Check:
 
 
 def guess_neurons(model: NeuronModel) -> int:
+    parts = jax.tree.leaves(model, is_leaf=lambda leaf: isinstance(leaf, AbstractMixed))
+    mixtures = [part for part in parts if isinstance(part, AbstractMixed)]
+    if mixtures:
+        return sum(mixtures[0].sizes)
     sizes = Counter(leaf.shape[0] for leaf in jax.tree.leaves(model) if eqx.is_array(leaf) and leaf.ndim)
     return sizes.most_common(1)[0][0] if sizes else 3
 

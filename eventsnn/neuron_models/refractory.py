@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 from .base import NeuronModel
 from .declared import Declaration, declare
 from .parameter import Parameter
-from .wrapper import AbstractWrapper, wrap
+from .wrapper import AbstractWrapper, checked_model, wrap
 
 
 class AbstractRefractory(AbstractWrapper):
@@ -80,12 +80,12 @@ def Refractory(
 
     **Raises:** `TypeError` if `model` is not such a class, `ValueError` if it has no channel to `hold`.
     """
-    return _refractory(model, None if hold is None else tuple(hold), bool(block))
+    return _refractory(checked_model("Refractory", model), None if hold is None else tuple(hold), bool(block))
 
 
 @functools.cache
 def _refractory(model: type[NeuronModel], hold: tuple[str, ...] | None, block: bool) -> type[NeuronModel]:
-    channels = getattr(model, "channels", ())
+    channels = model.channels
     names = hold if hold is not None else () if block else channels[:1]
     for name in names:
         if name not in channels:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from .base import NeuronModel
 from .currents import AbstractCurrent, as_current, for_neurons
 from .declared import Declaration, declare
-from .wrapper import AbstractWrapper, wrap
+from .wrapper import AbstractWrapper, checked_model, wrap
 
 
 class AbstractWithBiasCurrent(AbstractWrapper):
@@ -68,7 +68,6 @@ class AbstractWithBiasCurrent(AbstractWrapper):
         return jnp.broadcast_to(times, (own.shape[0], times.shape[-1]))
 
 
-@functools.cache
 def WithBiasCurrent(model: type[NeuronModel]) -> type[NeuronModel]:
     """Neurons of `model` that receive a current I(t) besides their bias current.
 
@@ -80,4 +79,9 @@ def WithBiasCurrent(model: type[NeuronModel]) -> type[NeuronModel]:
     **Raises:** `TypeError` if `model` is not a class of neuron models; the constructor does if the model has no
     bias current to add to (see `NeuronModel.with_current`).
     """
+    return _with_bias_current(checked_model("WithBiasCurrent", model))
+
+
+@functools.cache
+def _with_bias_current(model: type[NeuronModel]) -> type[NeuronModel]:
     return wrap(AbstractWithBiasCurrent, model, "WithBiasCurrent")

@@ -92,10 +92,15 @@ class AbstractWrapper(NeuronModel):
         return jnp.ones(y.shape[0], bool) if emits is None else emits
 
 
-def wrap(base: type[AbstractWrapper], model: type[NeuronModel], name: str, **attributes: Any) -> type[NeuronModel]:
-    """The class of `base` around `model`. **Raises** `TypeError` if `model` is not a class of neuron models."""
+def checked_model(name: str, model: type[NeuronModel]) -> type[NeuronModel]:
+    """`model`, or a `TypeError` if it is not a class of neuron models."""
     if not (inspect.isclass(model) and issubclass(model, NeuronModel)):
         raise TypeError(f"{name} was given {model!r}, expected a class that subclasses NeuronModel, such as LIF")
+    return model
+
+
+def wrap(base: type[AbstractWrapper], model: type[NeuronModel], name: str, **attributes: Any) -> type[NeuronModel]:
+    """The class of `base` around `model`. **Raises** `TypeError` if both have a channel of the same name."""
     clash = [channel for channel in base.own_channels if channel in model.channels]
     if clash:
         raise TypeError(f"{name}({model.__name__}) would have two channels {clash[0]!r}: wrap the model once")
