@@ -14,7 +14,6 @@ from ._cli_pictures import draw_pictures
 from .run_folder import CHECKPOINT, HISTORY, MODEL, Run, load_run, save_run
 from .training.fit import (
     EpochSummary,
-    Recipe,
     Samples,
     accuracy,
     predict,
@@ -23,7 +22,7 @@ from .training.fit import (
     train_epoch,
 )
 from .training.yin_yang import YinYang, encode, load_split
-from .training.yin_yang_network import make_network
+from .training.yin_yang_network import make_network, make_recipe
 
 DEFAULTS: dict[str, Any] = {"neuron": "lif", "hidden": 200, "epochs": 20, "batch_size": 32, "seed": 0, "samples": 5000}
 """What the options of `train` are if they are not given."""
@@ -92,7 +91,8 @@ def _new_run(arguments: argparse.Namespace, folder: Path) -> Run:
         raise ValueError(f"{folder} holds a training run already: pass --resume to go on with it, or another --out")
     given = {name: getattr(arguments, name) for name in DEFAULTS}
     options = DEFAULTS | {name: value for name, value in given.items() if value is not None}
-    recipe = Recipe(epochs=options.pop("epochs"), batch_size=options["batch_size"], seed=options["seed"])
+    epochs, kind = options.pop("epochs"), options["neuron"]
+    recipe = make_recipe(kind, epochs=epochs, batch_size=options["batch_size"], seed=options["seed"])
     load_split("train").first(options["samples"])
     network = make_network(options["neuron"], options["hidden"], seed=options["seed"])
     return Run(start(network, recipe, options["samples"]), (), recipe, options)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 from .base import NeuronModel
 from .declared import bias, hyperparameter, initial_state
 from .parameter import Parameter, reject_reset
-from .upswing import coordinate, distance
+from .upswing import coordinate, distance, passed, passed_slope
 
 
 class AdEx(NeuronModel):
@@ -27,8 +27,8 @@ class AdEx(NeuronModel):
 
     **Jumps** an arriving spike of weight $w$, in pA, adds $w$ to $I$.
 
-    As for `EIF`, the neuron is simulated by $z = -\log(1 + e^{-(V - V_T)/\Delta_T})$; `y0` and
-    `observe` are in mV and pA.
+    As for `EIF`, the neuron is simulated by $z = -\log(1 + e^{-(V - V_T)/\Delta_T})$, and by $w$ less what the
+    upswing adds to it; `y0` and `observe` are in mV and pA.
 
     Source: Brette and Gerstner, *Adaptive exponential integrate-and-fire model as an effective description
     of neuronal activity*, Journal of Neurophysiology 94 (2005), equations 1 and 2 and table 1.
@@ -55,16 +55,17 @@ class AdEx(NeuronModel):
 
     def init_state(self, n_neurons: int) -> Float[Array, "neurons channels"]:
         y0 = self.y0.value
-        return y0.at[:, 0].set(self._coordinate(y0[:, 0]))
+        z = self._coordinate(y0[:, 0])
+        return jnp.stack([z, y0[:, 1] - self._of_upswing(z), y0[:, 2]], axis=1)
 
     def dynamics(self, t, y, args: Any) -> Float[Array, "neurons channels"]:
-        z, w, i = y[:, 0], y[:, 1], y[:, 2]
+        z, w, i = y[:, 0], self._adaptation(y), y[:, 2]
         leak, delta = self.gleak.value, self.delta_t.value
         above_rest = self._potential(z) - self.vrest.value
         subthreshold = (i + self.ic - w - leak * above_rest) / delta
         dz = (leak * jnp.exp(z) - jnp.expm1(z) * subthreshold) / self.capacitance.value
         dw = (self.a.value * above_rest - w) / self.tw.value
-        return jnp.stack([dz, dw, -i / self.tsyn.value], axis=1)
+        return jnp.stack([dz, dw - self._gain * passed_slope(z) * dz, -i / self.tsyn.value], axis=1)
 
     def spike_condition(self, t, y, args: Any) -> Float[Array, " neurons"]:
         return y[:, 0] - self._coordinate(self.thresh.value)
@@ -73,12 +74,23 @@ class AdEx(NeuronModel):
         return jnp.stack([y[:, 0], y[:, 1], y[:, 2] + weights], axis=1)
 
     def reset_spiked(self, y, spiked: Bool[Array, " neurons"]) -> Float[Array, "neurons channels"]:
-        z = jnp.where(spiked, self._coordinate(self.vreset.value), y[:, 0])
-        w = y[:, 1] + jnp.where(spiked, self.b.value, 0)
-        return jnp.stack([z, w, y[:, 2]], axis=1)
+        z = self._coordinate(self.vreset.value)
+        w = self._adaptation(y) + self.b.value - self._of_upswing(z)
+        return jnp.stack([jnp.where(spiked, z, y[:, 0]), jnp.where(spiked, w, y[:, 1]), y[:, 2]], axis=1)
 
     def observe(self, y) -> Float[Array, "neurons channels"]:
-        return jnp.stack([self._potential(y[:, 0]), y[:, 1], y[:, 2]], axis=1)
+        return jnp.stack([self._potential(y[:, 0]), self._adaptation(y), y[:, 2]], axis=1)
+
+    def _adaptation(self, y):
+        return y[:, 1] + self._of_upswing(y[:, 0])
+
+    def _of_upswing(self, z):
+        return self._gain * passed(z)
+
+    @property
+    def _gain(self):
+        """How much of w one unit of `passed` is."""
+        return self.a.value * self.delta_t.value * self.capacitance.value / (self.tw.value * self.gleak.value)
 
     def _coordinate(self, v):
         return coordinate((v - self.vt.value) / self.delta_t.value)

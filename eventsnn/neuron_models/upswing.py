@@ -26,3 +26,20 @@ def distance(z: Float[Array, "..."]) -> Float[Array, "..."]:
     z = jnp.minimum(z, -_NEAREST)
     # log(1 + e^-x) = -z, solved for x without e^-z, which is too large far below threshold.
     return z - jnp.log(-jnp.expm1(z))
+
+
+def passed(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    r"""A primitive of the distance's singular part: $s \log s - s$ with $s = 1 - e^z$.
+
+    What integrates the potential has a logarithm in its slope at a spike, which no step integrates to the end; how
+    much of it is missed depends on where the last step begins, so that gradients are wrong by as much. Taking this
+    primitive off leaves nothing singular.
+    """
+    s = -jnp.expm1(jnp.minimum(z, -_NEAREST))
+    return s * jnp.log(s) - s
+
+
+def passed_slope(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The derivative of `passed` by z."""
+    z = jnp.minimum(z, -_NEAREST)
+    return -jnp.exp(z) * jnp.log(-jnp.expm1(z))
