@@ -49,5 +49,6 @@ from .neuron_models import initial_state as initial_state
 from .neuron_models import izhikevich_regime as izhikevich_regime
 from .neuron_models.check import check_neuron_model as check_neuron_model
 from .neuron_models.parameter import trainable as trainable
+from .training.bounds import within_bounds as within_bounds
 
 __version__ = "0.1.0"

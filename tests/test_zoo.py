@@ -5,12 +5,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracle_zoo
 import pytest
 import zoo
 from zoo import MAX_SPIKES, NEURONS, SAMPLES
 
 import eventsnn
-from eventsnn import check_neuron_model
+from eventsnn import FFEvNN, check_neuron_model
 
 EVERY = list(zoo.DRIVES)
 SPIKING = [name for name in EVERY if name != "LeakyIntegrator"]
@@ -137,3 +138,22 @@ def test_gradients_by_every_number_are_central_differences_of_the_oracle(name):
         for index in indices:
             expected = central_differences(case, looks, shown, kind, index)
             np.testing.assert_allclose(found[index], expected, rtol=1e-6, atol=1e-8, err_msg=f"{kind}{index}")
+
+
+# A bias with which each fires a few times, and one that drives it far beyond what a neuron bears.
+STRONG = {"EIF": (12.0, 1000.0), "AdEx": (1000.0, 50000.0), "Izhikevich": (10.0, 1000.0), "HodgkinHuxley": (10.0, 50.0)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("name", STRONG)
+def test_upswings_are_passed_at_default_tolerances(name, dtype):
+    # A first step that leaves the range of numbers once made the next one NaN, and the neuron stood still.
+    bias = np.array(STRONG[name])
+    net = FFEvNN([2], 1, getattr(eventsnn, name), 30.0, zoo.KEY, dtype=dtype, init_bias=bias, max_event_steps=2000)
+    record = net.record(jnp.full((1, 1), jnp.inf, dtype))
+    for neuron, ic in enumerate(bias):
+        expected = oracle_zoo.simulate(name, {"ic": ic}, [], 30.0)
+        found = np.asarray(record.times[0])[np.asarray(record.neurons[0]) == neuron]
+        assert abs(len(found) - len(expected)) <= (len(expected) > 50)
+        np.testing.assert_allclose(found[:10], expected[:10], rtol=2e-3)

@@ -62,7 +62,10 @@ class AdaptiveControl(AbstractControl):
     def decide(self, y0, y1, error, h, memory) -> Decision:
         if error is None:
             raise ValueError("the solver gave no error estimate to control")
-        error = tuple(jnp.where(jnp.isfinite(e), e, jnp.inf) for e in error)
+        # A step so long that it left the range of numbers is far off, whatever its end is compared with.
+        fine = tuple(jnp.isfinite(e) & jnp.isfinite(y) for e, y in zip(error, y1, strict=True))
+        error = tuple(jnp.where(ok, e, jnp.inf) for ok, e in zip(fine, error, strict=True))
+        y1 = tuple(jnp.where(ok, y, start) for ok, y, start in zip(fine, y1, y0, strict=True))
 
         def one(y0, y1, error, h, memory):
             zero = jnp.zeros_like(h)
