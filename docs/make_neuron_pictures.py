@@ -7,6 +7,7 @@ import io
 import sys
 from pathlib import Path
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,9 @@ from eventsnn.plot.states import broken_at
 PICTURES = Path(__file__).parent / "pictures" / "neurons"
 SMALL = STYLE | {"font.size": 10.5, "axes.titlesize": 11.5, "axes.titlepad": 10, "lines.linewidth": 1.6}
 SMALL |= {"savefig.dpi": 110, "legend.fontsize": 9.5, "legend.frameon": False}
+
+# The longest step keeps stiff neurons from being tried with steps that overflow.
+STEPS = diffrax.PIDController(rtol=1e-6, atol=1e-8, dtmax=0.5)
 
 EXCITING = [3.0, 8.0, 16.0, 22.0, 37.0, 40.0, 51.0]
 INHIBITING = [26.0, 45.0]
@@ -50,7 +54,7 @@ def layer(model, end, weights=None, size=1, **hyperparameters) -> FFEvNN:
         end,
         key,
         init_weights=weights,
-        rtol=1e-5,
+        stepsize_controller=STEPS,
         max_event_steps=2000,
         max_steps=30_000,
         **hyperparameters,
@@ -110,7 +114,9 @@ def save(figure, name: str) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer)
     plt.close(figure)
-    Image.open(buffer).convert("RGB").quantize(96).save(PICTURES / f"{name}.png", optimize=True)
+    Image.open(buffer).convert("RGB").quantize(160, Image.Quantize.MAXCOVERAGE).save(
+        PICTURES / f"{name}.png", optimize=True
+    )
 
 
 def draw_column(column, title, run, in_spikes, names, colour=BLUE, limits=None) -> None:
@@ -214,8 +220,8 @@ def draw_eif() -> None:
     save(figure, "eif")
 
 
-# Naud, Marcille, Clopath and Gerstner 2008, table 1: pF, nS, mV, mV, mV, nS, ms, pA, mV, and the current in pA. The
-# constants of delayed regular bursting and of transient spiking are those with which the model does what figure 4 shows.
+# Naud, Marcille, Clopath and Gerstner 2008, table 1: pF, nS, mV, mV, mV, nS, ms, pA, mV, and the current in pA. For
+# delayed regular bursting and transient spiking they are the constants with which the model does what figure 4 shows.
 NAUD = {
     "tonic spiking": (200, 10, -70, -50, 2, 2, 30, 0, -58, 500),
     "adaptation": (200, 12, -70, -50, 2, 2, 300, 60, -58, 500),
@@ -287,9 +293,7 @@ def draw_izhikevich() -> None:
         **numbers,
     )
     run = up_to(look(net, n_times=3000), 30.0)
-    figure, axes = plt.subplots(
-        4, 4, figsize=(14, 6.4), sharex=True, height_ratios=[2.4, 1] * 2, layout="constrained"
-    )
+    figure, axes = plt.subplots(4, 4, figsize=(14, 6.4), sharex=True, height_ratios=[2.4, 1] * 2, layout="constrained")
     for number, row in enumerate(rows):
         above, column = 2 * (number // 4), number % 4
         upper, lower = axes[above : above + 2, column]
@@ -370,7 +374,13 @@ def draw_hodgkin_huxley() -> None:
     inputs_above(axes[2], in_spikes, (BLUE, BLUE))
     axes[0].set_title("HodgkinHuxley", pad=18)
     ax = plot_fi_curve(
-        es.HodgkinHuxley, np.linspace(0, 20, 31), ax=right.subplots(), duration=300.0, transient=100.0, max_steps=30_000
+        es.HodgkinHuxley,
+        np.linspace(0, 20, 31),
+        ax=right.subplots(),
+        duration=300.0,
+        transient=100.0,
+        max_steps=30_000,
+        stepsize_controller=STEPS,
     )
     ax.set(xlabel="bias current (µA/cm²)", title="f-I curve")
     save(figure, "hodgkin_huxley")
@@ -406,7 +416,7 @@ def draw_egru() -> None:
 
 
 def draw_two_compartment() -> None:
-    net = layer(es.TwoCompartment, 80.0, [14.0, -9.0])
+    net = layer(es.TwoCompartment, 80.0, [7.0, -5.0])
     in_spikes = trains([3.0, 8.0, 16.0, 22.0, 37.0, 40.0, 51.0, 60.0], [26.0, 45.0])
     run = look(net, in_spikes)
     figure, axes = plt.subplots(2, 1, figsize=(8.5, 4.4), sharex=True, height_ratios=[1.8, 1], layout="constrained")
@@ -443,7 +453,7 @@ def draw_wrappers() -> None:
         ticks_above(upper, [run.spikes[0]], [PURPLE], 1.02, 0.06)
         inputs_above(lower, IN_SPIKES)
         level(upper, 1.0)
-        upper.set_title(name, pad=16)
+        upper.set_title(name, pad=16, fontsize=10)
         lower.set_xlabel("time (ms)")
     axes[0, 0].set(ylabel="V", xlim=(0, 60))
     axes[1, 0].set_ylabel("I")
