@@ -365,7 +365,7 @@ def draw_hodgkin_huxley() -> None:
     for name, tint in zip("mhn", (BLUE, ORANGE, GREEN), strict=True):
         line(axes[1], run, name, color=tint, label=name)
     axes[1].set(ylabel="gates", ylim=(0, 1), yticks=[0, 0.5, 1])
-    axes[1].legend(loc="upper right", ncols=3)
+    axes[1].legend(loc="upper center", ncols=3)
     line(axes[2], run, "I", color=BLUE)
     axes[2].set(ylabel="I (µA/cm²)", xlabel="time (ms)", ylim=(0, None))
     level(axes[0], 0.0, "threshold")
