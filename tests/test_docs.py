@@ -97,10 +97,10 @@ TABLES = {
 def test_the_table_of_a_model_has_all_its_arguments_and_their_defaults(page, name):
     text = (ROOT / "docs" / "neurons" / f"{page}.md").read_text()
     section = text.split(f"\n## {name}\n")[-1].split("\n## ")[0]
-    table = dict(re.findall(r"^\| `(\w+)` \|.*\| (.+) \|$", section, re.MULTILINE))
-    declared = {
-        key if one.kind != "bias" else "init_bias": one for key, one in getattr(eventsnn, name)._declared.items()
-    }
+    arguments = section.split("| argument |")[1].split("\n\n")[0]
+    table = dict(re.findall(r"^\| `(\w+)` \|.*\| (.+) \|$", arguments, re.MULTILINE))
+    declarations = getattr(eventsnn, name)._declared
+    declared = {"init_bias" if one.kind == "bias" else key: one for key, one in declarations.items()}
     assert set(table) == set(declared)
     for key, one in declared.items():
         assert key == "y0" or float(table[key]) == one.default
