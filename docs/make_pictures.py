@@ -144,32 +144,6 @@ def draw_readme() -> None:
     plt.close(figure)
 
 
-def draw_neurons() -> None:
-    """LIF and QIF with the same input, channel by channel."""
-    in_spikes = jnp.array([[2.0, 6.0, 10.0, 14.0]], jnp.float32)
-    models = [
-        ("LIF", one_neuron(LIF, [3.6], 1, 60.0, tmem=20.0, tsyn=5.0), BLUE, (-0.1, 1.2), [0, 0.5, 1]),
-        ("QIF", one_neuron(QIF, [14.0], 1, 60.0, tmem=20.0, tsyn=5.0), GREEN, (-12, 12), [-10, 0, 10]),
-    ]
-    figure, axes = plt.subplots(2, 2, figsize=(11, 5), sharex=True, height_ratios=[1.8, 1])
-    for column, (name, net, colour, limits, ticks) in enumerate(models):
-        potential, current = axes[:, column]
-        times, values, spikes = trace(net, in_spikes, 60.0, 0)
-        potential.plot(times, values, color=colour)
-        potential.set(ylim=limits, yticks=ticks, ylabel="V")
-        potential.set_title(name)
-        if name == "LIF":
-            potential.axhline(1, color=GREY, lw=1.1, ls=(0, (4, 3)))
-        for spike in spikes:
-            potential.axvline(spike, color=GREY, lw=1, ls=(0, (1, 2)))
-        current.plot(*trace(net, in_spikes, 60.0, 1)[:2], color=colour)
-        current.set(xlabel="time [ms]", ylabel="I", xlim=(0, 60), ylim=(0, None))
-    figure.align_ylabels()
-    figure.tight_layout(w_pad=3)
-    figure.savefig(PICTURES / "lif_and_qif.png")
-    plt.close(figure)
-
-
 def draw_plotting() -> None:
     """What `eventsnn.plot` offers, as it comes."""
     in_spikes = jnp.array([[2.0, 6.0, 10.0, 30.0], [4.0, 8.0, 34.0, 46.0]], jnp.float32)
@@ -258,6 +232,5 @@ if __name__ == "__main__":
             draw_learning_curves(list(csv.DictReader(file)))
         draw_performance(json.loads((here / "performance.json").read_text()))
         draw_readme()
-        draw_neurons()
     # In Matplotlib's own style, as in a reader's notebook.
     draw_plotting()

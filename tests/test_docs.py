@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import eventsnn
+
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MODULES = sorted((ROOT / "eventsnn").rglob("*.py"))
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -75,6 +77,40 @@ def test_links_inside_the_repository_lead_somewhere(page):
     for target in ("".join(pair) for pair in targets):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+TABLES = {
+    "lif": ["LIF", "ExpLIF"],
+    "synapses": ["AlphaLIF", "DualExpLIF", "ConductanceLIF"],
+    "qif": ["QIF"],
+    "eif": ["EIF"],
+    "adex": ["AdEx"],
+    "izhikevich": ["Izhikevich"],
+    "adaptive_threshold": ["ALIF", "MAT"],
+    "hodgkin_huxley": ["HodgkinHuxley"],
+    "egru": ["EGRU"],
+    "two_compartment": ["TwoCompartment"],
+}
+
+
+@pytest.mark.parametrize("page, name", [(page, name) for page, names in TABLES.items() for name in names])
+def test_the_table_of_a_model_has_all_its_arguments_and_their_defaults(page, name):
+    text = (ROOT / "docs" / "neurons" / f"{page}.md").read_text()
+    section = text.split(f"\n## {name}\n")[-1].split("\n## ")[0]
+    arguments = section.split("| argument |")[1].split("\n\n")[0]
+    table = dict(re.findall(r"^\| `(\w+)` \|.*\| (.+) \|$", arguments, re.MULTILINE))
+    declarations = getattr(eventsnn, name)._declared
+    declared = {"init_bias" if one.kind == "bias" else key: one for key, one in declarations.items()}
+    assert set(table) == set(declared)
+    for key, one in declared.items():
+        assert key == "y0" or float(table[key]) == one.default
+
+
+def test_every_model_has_a_line_in_the_overview():
+    overview = (ROOT / "docs" / "neurons.md").read_text()
+    named = set(re.findall(r"^\| `(\w+)[`(]", overview, re.MULTILINE))
+    models = {name for name, one in vars(eventsnn).items() if isinstance(one, type) and hasattr(one, "channels")}
+    assert named >= models - {"NeuronModel", "Traces"} | {"Refractory", "AtMostOneSpike", "WithBiasCurrent", "Mixed"}
 
 
 def test_the_architecture_page_names_files_that_exist():

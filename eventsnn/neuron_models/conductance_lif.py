@@ -20,7 +20,7 @@ class ConductanceLIF(NeuronModel):
 
     $$\tau_\text{exc} \dot g_\text{exc} = -g_\text{exc}, \qquad \tau_\text{inh} \dot g_\text{inh} = -g_\text{inh}$$
 
-    Conductances are in units of the leak, currents in mV. The neuron starts at rest unless `y0` says otherwise.
+    Conductances are in units of the leak, currents in mV. The neuron starts at -60 mV unless `y0` says otherwise.
 
     **Threshold** $V = \vartheta$. At a spike $V \to V_\text{reset}$; the conductances are kept.
 

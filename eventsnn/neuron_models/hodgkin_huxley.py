@@ -31,7 +31,7 @@ class HodgkinHuxley(NeuronModel):
     $$\alpha_n = \frac{0.01\,(V + 55)}{1 - e^{-(V + 55)/10}}, \quad \beta_n = 0.125\,e^{-(V + 65)/80}$$
 
     **Threshold** a spike is the moment at which $V$ rises through $\vartheta$. Nothing is reset; the neuron spikes
-    again once $V$ has been below $V_\text{rearm}$, which the channel `above` remembers.
+    again once $V$ has fallen through $V_\text{rearm}$, which the channel `above` remembers.
 
     **Jumps** an arriving spike of weight $w$ adds $w$ to $I$.
 
@@ -51,7 +51,7 @@ class HodgkinHuxley(NeuronModel):
     ek: Parameter = hyperparameter(-77.0, "reversal potential of potassium in mV")
     eleak: Parameter = hyperparameter(-54.387, "reversal potential of the leak in mV")
     thresh: Parameter = hyperparameter(0.0, "what V rises through at a spike, in mV")
-    vrearm: Parameter = hyperparameter(-10.0, "where V has to have been before the next spike in mV, below `thresh`")
+    vrearm: Parameter = hyperparameter(-10.0, "what V has to fall through before the next spike in mV, below `thresh`")
     tsyn: Parameter = hyperparameter(5.0, "time constant of I in ms", positive=True)
     y0: Parameter = initial_state(
         (-65.0, 0.052932485257, 0.596120753508, 0.317676914061, 0.0, 0.0), "the initial state, at rest by default,"
