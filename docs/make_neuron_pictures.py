@@ -7,7 +7,6 @@ import io
 import sys
 from pathlib import Path
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -25,9 +24,6 @@ from eventsnn.plot.states import broken_at
 PICTURES = Path(__file__).parent / "pictures" / "neurons"
 SMALL = STYLE | {"font.size": 10.5, "axes.titlesize": 11.5, "axes.titlepad": 10, "lines.linewidth": 1.6}
 SMALL |= {"savefig.dpi": 110, "legend.fontsize": 9.5, "legend.frameon": False}
-
-# The longest step keeps stiff neurons from being tried with steps that overflow.
-STEPS = diffrax.PIDController(rtol=1e-6, atol=1e-8, dtmax=0.5)
 
 EXCITING = [3.0, 8.0, 16.0, 22.0, 37.0, 40.0, 51.0]
 INHIBITING = [26.0, 45.0]
@@ -54,7 +50,8 @@ def layer(model, end, weights=None, size=1, **hyperparameters) -> FFEvNN:
         end,
         key,
         init_weights=weights,
-        stepsize_controller=STEPS,
+        rtol=3e-5,
+        atol=3e-7,
         max_event_steps=2000,
         max_steps=30_000,
         **hyperparameters,
@@ -380,7 +377,8 @@ def draw_hodgkin_huxley() -> None:
         duration=300.0,
         transient=100.0,
         max_steps=30_000,
-        stepsize_controller=STEPS,
+        rtol=3e-5,
+        atol=3e-7,
     )
     ax.set(xlabel="bias current (µA/cm²)", title="f-I curve")
     save(figure, "hodgkin_huxley")

@@ -159,14 +159,20 @@ def _has_entries(name: str, value: Any) -> bool:
     return name != "y0" or any(np.ndim(entry) > 0 for entry in value)
 
 
-def split_arguments(given: dict[str, Any], model: type[NeuronModel]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What goes to the connections, and what to the neurons. `trainable` holds names for both."""
+def split_arguments(
+    given: dict[str, Any], model: type[NeuronModel], others: Sequence[type[NeuronModel]] = ()
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What goes to the connections, and what to the neurons. `trainable` holds names for both.
+
+    A name that only the models of `others`, the other layers, know is left to them.
+    """
     names = given.get("trainable", ())
     names = (names,) if isinstance(names, str) else tuple(names)
     of_synapses = {name: given[name] for name in CONNECTION_NAMES if name in given}
     of_synapses["trainable"] = tuple(name for name in names if name in CONNECTION_TRAINABLE)
-    of_neurons = tuple(name for name in names if name not in CONNECTION_TRAINABLE)
     known = keywords_of(model)
+    elsewhere = set().union(*map(keywords_of, others)) - known
+    of_neurons = tuple(name for name in names if name not in {*CONNECTION_TRAINABLE, *elsewhere})
     own = {name: value for name, value in given.items() if name in known and name != "trainable"}
     if of_neurons and "trainable" not in known:
         raise TypeError(f"trainable names {of_neurons[0]!r}, but {model.__name__} takes no trainable")

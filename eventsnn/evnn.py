@@ -135,7 +135,7 @@ class FFEvNN(AbstractNetwork):
         neurons, connections = [], []
         for number, (model, size) in enumerate(zip(models, self.layers, strict=True)):
             given = {name: values[number] for name, values in per_layer.items()}
-            of_synapses, own = split_arguments(given, model)
+            of_synapses, own = split_arguments(given, model, models)
             n_inputs = self.layers[number - 1] if number else self.in_size
             common: Any = {"dtype": self.dtype, "key": weight_keys[2 * number], "ports": model.ports}
             connections.append(Dense(n_inputs, size, **common, **of_synapses))

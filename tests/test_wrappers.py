@@ -162,9 +162,7 @@ def test_a_pulse_far_shorter_than_a_step_is_not_missed():
 
 
 def test_a_current_that_began_before_the_start_is_on_from_the_start():
-    net = FFEvNN(
-        [1], 1, WithBiasCurrent(LIF), 40.0, KEY, dtype=jnp.float64, rtol=1e-9, current=StepCurrent(2.0, -5.0, 30.0)
-    )
+    net = FFEvNN([1], 1, WithBiasCurrent(LIF), 40.0, KEY, dtype=jnp.float64, rtol=1e-9, current=StepCurrent(2.0, -5.0))
     found = all_spikes(net, jnp.full((1, 1), jnp.inf))
     np.testing.assert_allclose(found[0, :3], [20 * np.log(2), 40 * np.log(2), np.inf], rtol=0, atol=1e-7)
 
@@ -326,6 +324,7 @@ def test_a_mixture_has_the_states_of_its_parts():
         (lambda: Refractory(LIF)(2, tref=0.0), ValueError, "tref is 0.0, expected a value that is greater than 0"),
         (lambda: Refractory(LIF)(2, trainable="tau"), ValueError, "trainable names 'tau'"),
         (lambda: StepCurrent(1.0, 5.0, 4.0), ValueError, "start before stop"),
+        (lambda: StepCurrent(1.0, 5.0, np.inf), ValueError, "expected finite times in ms"),
         (lambda: StepCurrent(1.0, trainable="hight"), ValueError, "trainable names 'hight'"),
         (lambda: WithBiasCurrent(LIF)(2, current=StepCurrent(np.ones(3))), ValueError, r"current.amplitude has shape"),
         (lambda: WithBiasCurrent(EGRU)(2), TypeError, "EGRU has no bias current"),

@@ -47,7 +47,7 @@ class AdEx(NeuronModel):
     vreset: Parameter = hyperparameter(-70.6, "what V becomes after a spike in mV, below `thresh`")
     thresh: Parameter = hyperparameter(0.0, "where the upswing is cut in mV")
     tsyn: Parameter = hyperparameter(5.0, "time constant of I in ms", positive=True)
-    y0: Parameter = initial_state((-70.6, 0.0, 0.0))
+    y0: Parameter = initial_state(("vrest", 0.0, 0.0))
     ic: Float[Array, " neurons"] = bias()
 
     def __check_init__(self):

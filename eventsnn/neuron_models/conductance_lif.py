@@ -20,7 +20,7 @@ class ConductanceLIF(NeuronModel):
 
     $$\tau_\text{exc} \dot g_\text{exc} = -g_\text{exc}, \qquad \tau_\text{inh} \dot g_\text{inh} = -g_\text{inh}$$
 
-    Conductances are in units of the leak, currents in mV. The neuron starts at -60 mV unless `y0` says otherwise.
+    Conductances are in units of the leak, currents in mV. The neuron starts at rest unless `y0` says otherwise.
 
     **Threshold** $V = \vartheta$. At a spike $V \to V_\text{reset}$; the conductances are kept.
 
@@ -41,7 +41,7 @@ class ConductanceLIF(NeuronModel):
     tmem: Parameter = hyperparameter(20.0, "time constant of V in ms", positive=True)
     texc: Parameter = hyperparameter(5.0, "time constant of g_exc in ms", positive=True)
     tinh: Parameter = hyperparameter(10.0, "time constant of g_inh in ms", positive=True)
-    y0: Parameter = initial_state((-60.0, 0.0, 0.0))
+    y0: Parameter = initial_state(("vrest", 0.0, 0.0))
     ic: Float[Array, " neurons"] = bias()
 
     def __check_init__(self):

@@ -57,25 +57,34 @@ class StepCurrent(AbstractCurrent):
     """A current that is switched on and off.
 
     - `amplitude`: in the unit of the model's currents.
-    - `start`, `stop`: when it begins and ends, in ms; `stop` may be infinite, which is the default.
+    - `start`, `stop`: when it begins and ends, in ms; without `stop` it does not end.
     """
 
     amplitude: Parameter
     start: Parameter
-    stop: Parameter
+    stop: Parameter | None
 
     def __init__(
-        self, amplitude: ArrayLike, start: ArrayLike = 0.0, stop: ArrayLike = np.inf, *, trainable: Iterable[str] = ()
+        self,
+        amplitude: ArrayLike,
+        start: ArrayLike = 0.0,
+        stop: ArrayLike | None = None,
+        *,
+        trainable: Iterable[str] = (),
     ):
-        names = trainable_names(trainable, ("amplitude", "start", "stop"))
+        names = trainable_names(trainable, ("amplitude", "start") if stop is None else ("amplitude", "start", "stop"))
         self.amplitude = _number("amplitude", amplitude, names)
-        self.start, self.stop = _interval(start, stop, names)
+        if stop is None:
+            self.start, self.stop = _number("start", start, names), None
+        else:
+            self.start, self.stop = _interval(start, stop, names)
 
     def __call__(self, t, passed) -> Float[Array, "*neurons"]:
-        return jnp.where(passed[:, 0] & ~passed[:, 1], self.amplitude.value, 0)
+        on = passed[:, 0] if self.stop is None else passed[:, 0] & ~passed[:, 1]
+        return jnp.where(on, self.amplitude.value, 0)
 
     def breakpoints(self) -> tuple[Array, ...]:
-        return self.start.value, self.stop.value
+        return (self.start.value,) if self.stop is None else (self.start.value, self.stop.value)
 
 
 class RampCurrent(AbstractCurrent):
@@ -102,8 +111,6 @@ class RampCurrent(AbstractCurrent):
         names = trainable_names(trainable, ("first", "last", "start", "stop"))
         self.first, self.last = _number("first", first, names), _number("last", last, names)
         self.start, self.stop = _interval(start, stop, names)
-        if np.any(~np.isfinite(self.stop.value)):
-            raise ValueError("stop is infinite, expected a finite time in ms: a ramp has an end")
 
     def __call__(self, t, passed) -> Float[Array, "*neurons"]:
         first, last, start = self.first.value, self.last.value, self.start.value
@@ -218,6 +225,6 @@ def _number(name: str, value: ArrayLike, trainable: tuple[str, ...]) -> Paramete
 
 def _interval(start: ArrayLike, stop: ArrayLike, trainable: tuple[str, ...]) -> tuple[Parameter, Parameter]:
     first, last = np.asarray(start, float), np.asarray(stop, float)
-    if np.any(np.isnan(first)) or np.any(np.isnan(last)) or not np.all(first < last):
-        raise ValueError(f"start is {start} and stop is {stop}, expected times in ms with start before stop")
+    if not (np.all(np.isfinite(first)) and np.all(np.isfinite(last)) and np.all(first < last)):
+        raise ValueError(f"start is {start} and stop is {stop}, expected finite times in ms with start before stop")
     return Parameter(jnp.asarray(first), "start" in trainable), Parameter(jnp.asarray(last), "stop" in trainable)

@@ -56,7 +56,8 @@ def initial_state(default: Any = 0.0, text: str = "") -> Any:
     """Declare the initial state of a neuron model.
 
     The keyword, as in `y0: Parameter = initial_state(0.0)`, takes one number for all channels, one row
-    of channels, or `(neurons, channels)`.
+    of channels, or `(neurons, channels)`. In a row the name of a hyperparameter that was declared before
+    stands for its value: `initial_state(("vrest", 0.0))`.
     """
     return _field(Declaration(_STATE, default, text))
 
@@ -97,7 +98,7 @@ def make_constructor(declared: Mapping[str, Declaration], channels: Sequence[str
                 made = make_bias(n_neurons, values["init_bias"], values["blim"], values["bmean"], dtype, key)
             elif declaration.kind == _STATE:
                 shape = (n_neurons, len(channels))
-                made = make_state(name, values[name], shape, dtype, trainable=chosen)
+                made = make_state(name, _with_values(self, values[name], n_neurons), shape, dtype, trainable=chosen)
             else:
                 made = make_number(name, declaration, values[name], n_neurons, dtype, chosen)
             setattr(self, name, made)
@@ -107,6 +108,14 @@ def make_constructor(declared: Mapping[str, Declaration], channels: Sequence[str
     constructor.__doc__ = _text(declared, channels)
     constructor.made_from_declarations = True
     return constructor
+
+
+def _with_values(model: Any, row: Any, n_neurons: int) -> Any:
+    """A state in which hyperparameters may be named, with their values."""
+    if not isinstance(row, tuple) or not any(isinstance(number, str) for number in row):
+        return row
+    values = [getattr(model, number).value if isinstance(number, str) else number for number in row]
+    return jnp.stack([jnp.broadcast_to(jnp.asarray(value), (n_neurons,)) for value in values], axis=1)
 
 
 def make_number(

@@ -40,7 +40,7 @@ class EIF(NeuronModel):
     vreset: Parameter = hyperparameter(-68.0, "what V becomes after a spike in mV, below `thresh`")
     tmem: Parameter = hyperparameter(10.0, "time constant of V in ms", positive=True)
     tsyn: Parameter = hyperparameter(5.0, "time constant of I in ms", positive=True)
-    y0: Parameter = initial_state((-65.0, 0.0))
+    y0: Parameter = initial_state(("vrest", 0.0))
     ic: Float[Array, " neurons"] = bias()
 
     def __check_init__(self):

@@ -34,7 +34,7 @@ class ExpLIF(NeuronModel):
     tau: Parameter = hyperparameter(20.0, "time constant of V in ms", positive=True)
     tsyn: Parameter = hyperparameter(5.0, "time constant of I in ms", positive=True)
     I_e: Parameter = hyperparameter(0.0, "constant current in mV")
-    y0: Parameter = initial_state((-60.0, 0.0))
+    y0: Parameter = initial_state(("V_rest", 0.0))
 
     def __check_init__(self):
         reset, limit = jnp.broadcast_arrays(self.V_reset.value, self.V_th.value)
