@@ -14,8 +14,8 @@ from .arguments import checked_count
 from .evnn import EvNN, FFEvNN
 from .neuron_models import NeuronModel
 
-# Just before a spike is this part of the time that is looked at.
-_BEFORE = 1e-4
+# Just before a spike are that many units in the last place, twice what its time may be off.
+_BEFORE = 8
 
 
 class Traces(eqx.Module):
@@ -181,5 +181,5 @@ def _times_around(
 ) -> Float[np.ndarray, " times"]:
     """Times evenly from `start` to `end`, and two at every spike, sorted."""
     at = spikes[np.isfinite(spikes)]
-    before = np.maximum(at - at.dtype.type(_BEFORE * (end - start)), at.dtype.type(start))
+    before = np.maximum(at - _BEFORE * np.spacing(at), at.dtype.type(start))
     return np.unique(np.concatenate([np.linspace(start, end, n_times).astype(at.dtype), before, at]))

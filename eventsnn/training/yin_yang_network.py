@@ -38,8 +38,7 @@ _KINDS = MappingProxyType(
         # Its potential takes longer to rise.
         "qif": _Kind(QIF, {"tmem": 10.0, "tsyn": 5.0}),
         "eif": _Kind(EIF, {"tsyn": 5.0}, unit=4.5),
-        # Its membrane forgets within 2 ms, so that its currents have to last.
-        "izhikevich": _Kind(Izhikevich, {"tsyn": 10.0}, unit=1.2, into_hidden=(3.1, 1.6), into_output=(0.83, 0.2)),
+        "izhikevich": _Kind(Izhikevich, {"tsyn": 5.0}, unit=2.0),
         "two-compartment": _Kind(TwoCompartment, {"tsyn": 5.0}, unit=2.5),
     }
 )
