@@ -12,10 +12,10 @@ IN_SPIKES = jax.random.uniform(jax.random.PRNGKey(1), (8, 5, 2), jnp.float64) * 
 LABELS = jnp.arange(8) % 3
 
 
-def network(model=LIF, **options):
+def network(model=LIF, layers=(12, 3)):
     weights = {LIF: {"wlim": 4.0, "wmean": 2.0}, QIF: {"wlim": 40.0, "wmean": 20.0}}[model]
     return FFEvNN(
-        [12, 3], 5, model, 30.0, jax.random.PRNGKey(0), dtype=jnp.float64, max_event_steps=200, **weights, **options
+        list(layers), 5, model, 30.0, jax.random.PRNGKey(0), dtype=jnp.float64, max_event_steps=200, **weights
     )
 
 
@@ -33,9 +33,9 @@ def test_there_is_more_than_one_device():
     assert len(jax.devices()) == 2
 
 
-@pytest.mark.parametrize("model", [LIF, QIF])
-def test_loss_and_gradient(model):
-    net = network(model)
+@pytest.mark.parametrize(("model", "layers"), [(LIF, (12, 3)), pytest.param(QIF, (3,), marks=pytest.mark.slow)])
+def test_loss_and_gradient(model, layers):
+    net = network(model, layers)
     whole, split = eqx.filter_value_and_grad(loss), over_devices(eqx.filter_value_and_grad(loss))
     expected = eqx.filter_jit(whole)(net, IN_SPIKES, LABELS)
     found = eqx.filter_jit(split)(net, IN_SPIKES, LABELS)
