@@ -130,14 +130,14 @@ def test_all_queries_answer_as_on_one_clock(model):
     np.testing.assert_array_equal(record.neurons[0], expected.neurons[0])
     np.testing.assert_allclose(record.times[0], expected.times[0], rtol=0, atol=1e-8)
     np.testing.assert_allclose(record.slopes[0][:count], expected.slopes[0][:count], rtol=1e-6)
-    trains = np.full((windows.n_neurons, 40), np.inf)
+    trains = np.full((windows.n_neurons, 64), np.inf)
     for neuron, train in enumerate(trains):
         times = np.asarray(expected.times[0])[np.asarray(expected.neurons[0]) == neuron]
         train[: len(times)] = times
     np.testing.assert_allclose(windows.ttfs(x), trains[:, 0], rtol=0, atol=1e-8)
     until = np.where(trains <= 25.0, trains, np.inf)
     assert 0 < np.isfinite(until).sum() < np.isfinite(trains).sum()
-    np.testing.assert_allclose(windows.spikes_until_t(x, 25.0, 40), until, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(windows.spikes_until_t(x, 25.0, 64), until, rtol=0, atol=1e-8)
     # In any order, at the ends, between windows, and after spikes.
     delays = windows.connection.delays.value[: windows.n_neurons]
     shortest = float(jnp.min(jnp.where(windows.connection.mask[: windows.n_neurons], delays, jnp.inf)))
