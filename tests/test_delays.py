@@ -224,7 +224,7 @@ def test_gradients_three_ways(kind, query):
     expected = central_differences(loss, theta)
     assert_close(gradients, expected)
     theta = {name: jnp.asarray(x) for name, x in theta.items()}
-    factors = [jnp.asarray(_coefficients(name)) * (name == query) for name in ("spikes_until_t", "state_at_t")]
+    factors = [jnp.asarray(_coefficients(name)) * float(name == query) for name in ("spikes_until_t", "state_at_t")]
     assert_close(autodiff_gradient(theta, kind, *factors, jnp.asarray(times)), expected)
 
 

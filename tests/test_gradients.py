@@ -224,7 +224,7 @@ def test_gradients_equal_central_differences_of_the_oracle(kind, regime, query):
 def test_gradients_equal_plain_autodiff(kind, regime, query):
     case = make_case(kind, regime)
     theta = {name: jnp.asarray(value) for name, value in case.theta.items()}
-    coefficients = {name: jnp.asarray(value) * (name == query) for name, value in case.coefficients.items()}
+    coefficients = {name: jnp.asarray(value) * float(name == query) for name, value in case.coefficients.items()}
     value, expected = autodiff_gradient(theta, kind, jnp.asarray(case.times), coefficients)
     got, gradients = _package(case, query)
     assert abs(got - value) < 1e-6
