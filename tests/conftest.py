@@ -5,7 +5,8 @@ import os
 import tempfile
 
 # Nearly all of the time of the tests is compilation; what they compile runs for moments. XLA's older way to emit code,
-# and not looking for what a loop computes again and again, halve it. README and notebooks run with XLA's own settings.
+# and not looking for what a loop computes again and again, halve it. README, docs and one notebook run with XLA's own
+# settings.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
