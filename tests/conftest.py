@@ -1,16 +1,27 @@
 """Both precisions in one session, strict about dtypes; `EVENTSNN_TYPECHECK=1` checks every annotated shape as well."""
 
+import gc
 import os
 import tempfile
 
-# Nearly all of the time of the tests is compilation; what they compile runs for moments.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# Nearly all of the time of the tests is compilation; what they compile runs for moments. XLA's older way to emit code,
+# and not looking for what a loop computes again and again, halve it. README, docs and one notebook run with XLA's own
+# settings.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    " --xla_disable_hlo_passes=while-loop-invariant-code-motion",
+)
 
 import jax
 import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# Tracing makes many objects that live long; Python need not look through all of them again and again.
+gc.set_threshold(100_000, 50, 100)
 
 # What is split over devices needs more than one; everything else runs on the first.
 jax.config.update("jax_num_cpu_devices", 2)
@@ -24,6 +35,19 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 def _few_programs_in_memory():
     """Forget compiled programs after each file: hundreds of them use up the memory maps that a process may have."""
     yield
+    jax.clear_caches()
+
+
+@pytest.fixture
+def change_engine(monkeypatch):
+    """Gives a module of the engine another number; programs traced before would not know, so all are forgotten."""
+
+    def change(place, number):
+        monkeypatch.setattr(f"eventsnn.engine.{place}", number)
+        jax.clear_caches()
+
+    yield change
+    monkeypatch.undo()
     jax.clear_caches()
 
 

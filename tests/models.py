@@ -140,7 +140,9 @@ def layer(model, dtype, n_neurons, *, weights=0.0, end=END, **keywords):
         numbers = {"rtol": TOLERANCE[dtype], "atol": TOLERANCE[dtype], **numbers}
     numbers = {"max_event_steps": 256, **numbers}
     key = jax.random.PRNGKey(0)
-    return FFEvNN([n_neurons], IN_SIZE, model, end, key, dtype=dtype, init_weights=jnp.asarray(matrix), **numbers)
+    net = FFEvNN([n_neurons], IN_SIZE, model, end, key, dtype=dtype, init_weights=jnp.asarray(matrix), **numbers)
+    # A number for all neurons and one for each are two programs: most tests share the second.
+    return eqx.tree_at(lambda net: net.neurons, net, jax.tree.map(lambda leaf: _each(leaf, n_neurons), net.neurons))
 
 
 def inputs(rows, dtype):
@@ -191,6 +193,10 @@ def assert_times(got, expected, *, rtol, atol=0.0):
     """The same number of spikes everywhere, at the same times."""
     np.testing.assert_array_equal(np.isfinite(got), np.isfinite(expected))
     np.testing.assert_allclose(got, expected, rtol=rtol, atol=atol)
+
+
+def _each(leaf, n_neurons):
+    return jnp.asarray(np.full(n_neurons, leaf)) if eqx.is_inexact_array(leaf) and leaf.ndim == 0 else leaf
 
 
 def _per_neuron(value):

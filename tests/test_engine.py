@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from eventsnn import LIF, QIF, RESULTS, FFEvNN, SimulationError
-from eventsnn.engine import independent, replay
 
 IN_SPIKES = jnp.asarray([[0.5, 6.0, 11.0], [3.0, 9.0, jnp.inf]], jnp.float64)
 
@@ -28,20 +27,26 @@ def gradient(net):
     return jax.flatten_util.ravel_pytree(eqx.filter_grad(total)(net))[0]
 
 
+@pytest.fixture(scope="module")
+def whole_gradient():
+    """That of a run which is written down as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eventsnn.engine.independent._RECORDED", 4096)
+        jax.clear_caches()
+        found = np.asarray(gradient(network()))
+    jax.clear_caches()
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("length, memory, fewest", [(7, 10**9, 8), (5, 0, 2)])
-def test_a_run_too_long_to_be_written_down_has_the_same_gradient(monkeypatch, length, memory, fewest):
+def test_a_run_too_long_to_be_written_down_has_the_same_gradient(change_engine, whole_gradient, length, memory, fewest):
     # The second case keeps two starts only, so that blocks are reached through others.
-    net = network()
-    monkeypatch.setattr(independent, "_RECORDED", 4096)
-    jax.clear_caches()
-    whole = gradient(net)
-    monkeypatch.setattr(independent, "_RECORDED", length)
-    monkeypatch.setattr(replay, "_BYTES", memory)
-    monkeypatch.setattr(replay, "_FEWEST", fewest)
-    jax.clear_caches()
+    net, whole = network(), whole_gradient
+    change_engine("independent._RECORDED", length)
+    change_engine("replay._BYTES", memory)
+    change_engine("replay._FEWEST", fewest)
     in_pieces = gradient(net)
-    jax.clear_caches()
     assert np.abs(whole).max() > 1
     np.testing.assert_array_equal(in_pieces, whole)
 

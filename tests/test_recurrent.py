@@ -144,29 +144,51 @@ class Question(NamedTuple):
 T_GRADIENT, TIMES = 30.0, np.array([7.3, 28.9, 17.1])
 
 
-def _coefficients(states):
-    rng = np.random.default_rng(8)
-    return rng.normal(size=(4, 3, 2) if states else 2048)
+class Factors(NamedTuple):
+    """What spikes count: by their number in the list, times the time; by their neuron, times a cosine of the time.
+
+    The second sum does not depend on the order of the spikes, and so is smooth where two of them change places.
+    All are numbers, not parts of the program: one compilation has the gradients of both.
+    """
+
+    by_number: np.ndarray
+    by_neuron: np.ndarray
+    rates: np.ndarray
 
 
-def oracle_loss(question, theta):
+OF_STATES = np.random.default_rng(8).normal(size=(4, 3, 2))
+IN_ORDER = Factors(np.random.default_rng(8).normal(size=2048), np.zeros(4), np.zeros(4))
+_RNG = np.random.default_rng(8)
+WAVES = Factors(np.zeros(2048), _RNG.normal(size=4), _RNG.uniform(0.1, 0.4, 4))
+
+
+def oracle_loss(question, theta, factors=IN_ORDER):
     run = simulate(question.kind, theta, T_GRADIENT, TIMES if question.states else ())
-    coefficients = _coefficients(question.states)
     if question.states:
-        return float(np.sum(coefficients * run.states))
-    return float(coefficients[: len(run.times)] @ run.times)
+        return float(np.sum(OF_STATES * run.states))
+    in_order = factors.by_number[: len(run.times)] @ run.times
+    return float(in_order + np.sum(factors.by_neuron[run.neurons] * np.cos(factors.rates[run.neurons] * run.times)))
 
 
-def package_loss(theta, net, states):
+def package_loss(theta, net, states, factors=IN_ORDER):
     net = with_numbers(net, theta)
     if states:
-        return jnp.sum(_coefficients(True) * net.state_at_t(theta["in_spikes"], jnp.asarray(TIMES)))
-    times = net.record(theta["in_spikes"]).times[0]
-    finite = jnp.isfinite(times)
-    return jnp.sum(jnp.where(finite, _coefficients(False) * jnp.where(finite, times, 0.0), 0.0))
+        return jnp.sum(OF_STATES * net.state_at_t(theta["in_spikes"], jnp.asarray(TIMES)))
+    by_number, by_neuron, rates = map(jnp.asarray, factors)
+    record = net.record(theta["in_spikes"])
+    finite = jnp.isfinite(record.times[0])
+    times, neurons = jnp.where(finite, record.times[0], 0.0), record.neurons[0]
+    return jnp.sum(jnp.where(finite, by_number * times + by_neuron[neurons] * jnp.cos(rates[neurons] * times), 0.0))
 
 
-package_gradient = eqx.filter_jit(jax.value_and_grad(package_loss))
+@eqx.filter_jit
+def _value_and_gradient(theta, net, states, factors):
+    return jax.value_and_grad(package_loss)(theta, net, states, factors)
+
+
+def package_gradient(theta, net, states, factors=IN_ORDER):
+    theta, factors = jax.tree.map(jnp.asarray, (dict(theta), factors))
+    return _value_and_gradient(theta, net, states, factors)
 
 
 # What the values so many steps away count, by the order of the formula.
@@ -216,7 +238,7 @@ def test_gradients_equal_central_differences_of_the_oracle(question):
     truth = simulate(question.kind, theta, T_GRADIENT)
     assert len(truth.times) >= 8 and len(set(truth.neurons)) >= 3 and truth.closest > 1e-3
     net = network(question.kind, 4, question.delays != "none", T_GRADIENT, rtol=1e-11)
-    value, gradients = package_gradient({k: jnp.asarray(x) for k, x in theta.items()}, net, question.states)
+    value, gradients = package_gradient(theta, net, question.states)
     loss = functools.partial(oracle_loss, question)
     assert abs(value - loss(theta)) < 1e-6
     assert_close(gradients, central_differences(loss, theta), 1e-6)
@@ -225,34 +247,21 @@ def test_gradients_equal_central_differences_of_the_oracle(question):
 @pytest.mark.slow
 @pytest.mark.parametrize(("delays", "seed", "h"), [("none", 2, 1e-4), ("some", 2, 1e-4), ("long", 1, 3e-4)])
 def test_gradients_of_lif_are_exact_to_eight_digits(delays, seed, h):
-    # What does not depend on the order of the spikes is smooth where two of them change places.
-    rng = np.random.default_rng(8)
-    factors, rates = rng.normal(size=4), rng.uniform(0.1, 0.4, 4)
     theta = make_theta("LIF", 4, delays, seed, T_GRADIENT)
-    net = network("LIF", 4, delays != "none", T_GRADIENT, windows=delays == "long")
-
-    def oracle(theta):
-        run = simulate("LIF", theta, T_GRADIENT)
-        return float(np.sum(factors[run.neurons] * np.cos(rates[run.neurons] * run.times)))
-
-    def package(theta):
-        record = with_numbers(net, theta).record(theta["in_spikes"])
-        factor, rate = (jnp.asarray(of)[record.neurons[0]] for of in (factors, rates))
-        finite = jnp.isfinite(record.times[0])
-        return jnp.sum(jnp.where(finite, factor * jnp.cos(rate * jnp.where(finite, record.times[0], 0.0)), 0.0))
-
-    value, gradients = eqx.filter_jit(jax.value_and_grad(package))({k: jnp.asarray(x) for k, x in theta.items()})
-    assert abs(value - oracle(theta)) < 1e-11
-    assert_close(gradients, central_differences(oracle, theta, h, order=8), 1e-8, floor=1e-2)
+    net = network("LIF", 4, delays != "none", T_GRADIENT, rtol=1e-11, windows=delays == "long")
+    loss = functools.partial(oracle_loss, Question("LIF", delays, False), factors=WAVES)
+    value, gradients = package_gradient(theta, net, False, WAVES)
+    assert abs(value - loss(theta)) < 1e-11
+    assert_close(gradients, central_differences(loss, theta, h, order=8), 1e-8, floor=1e-2)
 
 
 @pytest.mark.slow
-def test_the_gradient_of_a_vmap_equals_the_vmap_of_gradients_and_long_runs_are_replayed(monkeypatch):
-    # With room for 8 segments everything is replayed in pieces.
-    monkeypatch.setattr("eventsnn.engine.shared_clock.network._RECORDED", 8)
+def test_the_gradient_of_a_vmap_equals_the_vmap_of_gradients_and_long_runs_are_replayed(change_engine):
     theta = {k: jnp.asarray(x) for k, x in make_theta("LIF", 4, "some", 1, T_GRADIENT).items()}
     net = network("LIF", 4, True, T_GRADIENT, rtol=1e-11)
     single = package_gradient(theta, net, False)[1]
+    # With room for 8 segments everything is replayed in pieces.
+    change_engine("shared_clock.network._RECORDED", 8)
     batch = theta.pop("in_spikes") + jnp.array([0.0, 0.3, 0.7])[:, None, None]
 
     def loss(theta, in_spikes):
@@ -271,8 +280,7 @@ def test_the_gradient_of_a_vmap_equals_the_vmap_of_gradients_and_long_runs_are_r
 def test_the_gradient_by_a_delay_of_exactly_0_is_that_of_making_it_longer():
     theta = make_theta("LIF", 4, "some", 1, T_GRADIENT)
     at_0 = np.argwhere(theta["delays"] == 0)
-    arrays = {name: jnp.asarray(value) for name, value in theta.items()}
-    gradient = package_gradient(arrays, network("LIF", 4, True, T_GRADIENT, rtol=1e-11), False)[1]["delays"]
+    gradient = package_gradient(theta, network("LIF", 4, True, T_GRADIENT, rtol=1e-11), False)[1]["delays"]
     loss, h, told = functools.partial(oracle_loss, Question("LIF", "some", False)), 1e-4, 0
     for place in map(tuple, at_0):
         values = []

@@ -15,7 +15,6 @@ from scipy.optimize import brentq
 
 import eventsnn
 from eventsnn import LIF, QIF, RESULTS, DeltaLIF, EvNN, SimulationError
-from eventsnn.engine import windows as engine
 
 KEY = jax.random.PRNGKey(0)
 T_END = recurrent.T_GRADIENT
@@ -27,8 +26,10 @@ def both_ways(*args, **keywords):
     return [EvNN(*args, windows=windows, **keywords) for windows in (True, False)]
 
 
-def random_network(model=LIF, n=8, inputs=3, seed=0, t_end=60.0, **keywords):
+@functools.cache
+def random_network(model=LIF, seed=0):
     """In both ways, and input for it; delays among neurons from 1 ms on, those of inputs from 0 on."""
+    n, inputs, t_end = 8, 3, 60.0
     rng = np.random.default_rng(seed)
     strength = 12.0 if issubclass(model, QIF) else 1.0
     weights = strength * rng.normal(0.6, 1.2, (n + inputs, n))
@@ -36,9 +37,25 @@ def random_network(model=LIF, n=8, inputs=3, seed=0, t_end=60.0, **keywords):
     delays = rng.uniform(1, 8, weights.shape)
     delays[n:] -= 1
     mask = rng.uniform(size=weights.shape) < 0.6
-    keywords = {"dtype": jnp.float64, "rtol": 1e-10, "atol": 1e-11, "max_event_steps": 600, "init_bias": 0.3} | keywords
-    keywords = {"init_weights": weights, "init_delays": delays, "wmask": mask} | keywords
+    keywords = {"dtype": jnp.float64, "rtol": 1e-10, "atol": 1e-11, "max_event_steps": 600, "init_bias": 0.3}
+    keywords |= {"init_weights": weights, "init_delays": delays, "wmask": mask, "trainable": ("delays",)}
     return both_ways(model, n, inputs, t_end, KEY, **keywords), jnp.asarray(rng.uniform(0, 30, (inputs, 6)))
+
+
+def by_all_numbers(net, x):
+    """The gradient of a sum over the first forty spikes, and the record itself: one compilation for both."""
+
+    def loss(net):
+        record = net.record(x)
+        return jnp.sum(jnp.cos(record.times[0][:40])), record
+
+    return eqx.filter_grad(loss, has_aux=True)(net)
+
+
+@functools.cache
+def by_all_numbers_on_one_clock():
+    (_, clock), x = random_network()
+    return by_all_numbers(clock, x)
 
 
 @pytest.mark.parametrize("kind", ["LIF", pytest.param("QIF", marks=pytest.mark.slow)])
@@ -84,11 +101,12 @@ def test_gradients_equal_central_differences_of_the_oracle(kind, states):
 
 
 @pytest.mark.slow
-def test_the_gradient_of_a_vmap_equals_the_vmap_of_gradients_with_few_states_kept(monkeypatch):
-    # With room for 3 states most windows are run again.
-    monkeypatch.setattr(engine, "_CHECKPOINTS", 3)
+def test_the_gradient_of_a_vmap_equals_the_vmap_of_gradients_with_few_states_kept(change_engine):
     theta = {name: jnp.asarray(value) for name, value in DELAYED("LIF", 4, seed=1, t_end=T_END).items()}
     net = recurrent.network("LIF", 4, True, T_END, rtol=1e-11, windows=True)
+    kept = recurrent.package_gradient(theta, net, False)[1]
+    # With room for 3 states most windows are run again.
+    change_engine("windows._CHECKPOINTS", 3)
     batch = theta.pop("in_spikes") + jnp.array([0.0, 0.3, 0.7])[:, None, None]
 
     def loss(theta, in_spikes):
@@ -100,9 +118,7 @@ def test_the_gradient_of_a_vmap_equals_the_vmap_of_gradients_with_few_states_kep
     of_vmap = jax.jit(jax.grad(batch_loss))(theta, batch)
     each = jax.jit(jax.vmap(jax.grad(loss), in_axes=(None, 0)))(theta, batch)
     recurrent.assert_close(of_vmap, {name: value.sum(axis=0) for name, value in each.items()}, 1e-9)
-    monkeypatch.undo()
-    kept = jax.jit(jax.grad(loss))(theta, batch[0])
-    recurrent.assert_close({name: value[0] for name, value in each.items()}, kept, 1e-9)
+    recurrent.assert_close({name: value[0] for name, value in each.items()}, {k: kept[k] for k in each}, 1e-9)
 
 
 @pytest.mark.parametrize("model", [LIF, pytest.param(QIF, marks=pytest.mark.slow)])
@@ -114,10 +130,14 @@ def test_all_queries_answer_as_on_one_clock(model):
     np.testing.assert_array_equal(record.neurons[0], expected.neurons[0])
     np.testing.assert_allclose(record.times[0], expected.times[0], rtol=0, atol=1e-8)
     np.testing.assert_allclose(record.slopes[0][:count], expected.slopes[0][:count], rtol=1e-6)
-    np.testing.assert_allclose(windows.ttfs(x), clock.ttfs(x), rtol=0, atol=1e-8)
-    until = [net.spikes_until_t(x, 25.0, 20) for net in (windows, clock)]
-    assert np.isfinite(until[0]).any() and np.nanmax(np.where(np.isfinite(until[0]), until[0], np.nan)) <= 25
-    np.testing.assert_allclose(*until, rtol=0, atol=1e-8)
+    trains = np.full((windows.n_neurons, 64), np.inf)
+    for neuron, train in enumerate(trains):
+        times = np.asarray(expected.times[0])[np.asarray(expected.neurons[0]) == neuron]
+        train[: len(times)] = times
+    np.testing.assert_allclose(windows.ttfs(x), trains[:, 0], rtol=0, atol=1e-8)
+    until = np.where(trains <= 25.0, trains, np.inf)
+    assert 0 < np.isfinite(until).sum() < np.isfinite(trains).sum()
+    np.testing.assert_allclose(windows.spikes_until_t(x, 25.0, 64), until, rtol=0, atol=1e-8)
     # In any order, at the ends, between windows, and after spikes.
     delays = windows.connection.delays.value[: windows.n_neurons]
     shortest = float(jnp.min(jnp.where(windows.connection.mask[: windows.n_neurons], delays, jnp.inf)))
@@ -144,27 +164,25 @@ def test_a_drive_that_depends_on_time_goes_on_from_window_to_window():
     assert np.abs(found - plain.record(x).times[0])[:5].max() > 1e-3
 
 
-def test_samples_of_a_batch_go_through_windows_of_their_own(monkeypatch):
+def test_samples_of_a_batch_go_through_windows_of_their_own(change_engine):
     # One of them spikes too much for the room of a window, which then becomes shorter; the other is done at once.
-    monkeypatch.setattr(engine, "_ROOM", -10)
-    (windows, clock), x = random_network(n=8)
+    (windows, clock), x = random_network()
     batch = jnp.stack([x, jnp.full_like(x, jnp.inf), x + 3.0])
-    got, expected = (jax.jit(jax.vmap(net.record))(batch) for net in (windows, clock))
-    assert [int(np.isfinite(row).sum()) > 30 for row in expected.times[0]] == [True, False, True]
-    np.testing.assert_array_equal(got.neurons[0], expected.neurons[0])
-    np.testing.assert_allclose(got.times[0], expected.times[0], rtol=0, atol=1e-9)
+    expected = [clock.record(sample) for sample in batch]
+    change_engine("windows._ROOM", -10)
+    got = jax.jit(jax.vmap(windows.record))(batch)
+    assert [int(np.isfinite(one.times[0]).sum()) > 30 for one in expected] == [True, False, True]
+    for sample, one in enumerate(expected):
+        np.testing.assert_array_equal(got.neurons[0][sample], one.neurons[0])
+        np.testing.assert_allclose(got.times[0][sample], one.times[0], rtol=0, atol=1e-9)
 
 
 @pytest.mark.slow
-def test_windows_that_become_shorter_leave_spikes_and_gradients_alone(monkeypatch):
-    (windows, clock), x = random_network(n=8)
-
-    def gradient(net):
-        return eqx.filter_grad(lambda net: jnp.sum(jnp.sin(net.record(x).times[0][:40])))(net)
-
-    expected = jax.tree.leaves(gradient(clock))
-    monkeypatch.setattr(engine, "_ROOM", -12)
-    for leaf, wanted in zip(jax.tree.leaves(gradient(windows)), expected, strict=True):
+def test_windows_that_become_shorter_leave_spikes_and_gradients_alone(change_engine):
+    (windows, _), x = random_network()
+    expected = by_all_numbers_on_one_clock()
+    change_engine("windows._ROOM", -12)
+    for leaf, wanted in zip(*map(jax.tree.leaves, (by_all_numbers(windows, x)[0], expected[0])), strict=True):
         if eqx.is_inexact_array(leaf):
             np.testing.assert_allclose(leaf, wanted, rtol=1e-8, atol=1e-10 * float(jnp.max(jnp.abs(wanted), initial=0)))
 
@@ -200,16 +218,17 @@ def test_spikes_that_arrive_together_count_together():
 
 def test_the_last_window_includes_its_end():
     # A spike that arrives at max_solver_time fires its neuron, whether it comes from a neuron or from an input.
-    weights = np.zeros((3, 2))
-    weights[2, 0], weights[0, 1] = 1.5, 1.5
-    net = delta(weights, init_delays=np.where(np.arange(3)[:, None] < 2, 4.0, 0.0) + np.zeros((3, 2)))
+    weights = np.zeros((4, 3))
+    weights[3, 0], weights[0, 1] = 1.5, 1.5
+    net = delta(weights, init_delays=np.where(np.arange(4)[:, None] < 3, 4.0, 0.0) + np.zeros((4, 3)))
     np.testing.assert_array_equal(net.record(jnp.array([[16.0]])).times[0][:3], [16.0, 20.0, np.inf])
     np.testing.assert_array_equal(net.record(jnp.array([[20.0]])).times[0][:2], [20.0, np.inf])
 
 
 @pytest.mark.parametrize("together", [3, 4])
 def test_more_input_than_there_is_room_for_at_one_instant_is_an_error_and_else_is_not(together):
-    x = np.sort(np.concatenate([np.full(together, 3.0), np.linspace(3.1, 3.9, 9), np.full(3, 20.0)]))[None]
+    parts = [np.full(together, 3.0), np.linspace(3.1, 3.9, 9), np.full(3, 20.0), np.full(4 - together, np.inf)]
+    x = np.concatenate(parts)[None]
     net = delta([[0.0], [0.15]], init_delays=1.0, max_pending=3)
     if together > 3:
         with pytest.raises(SimulationError, match="more than max_pending spikes are on their way"):
@@ -227,9 +246,10 @@ def test_equal_spikes_on_one_channel_are_one_of_as_much_weight(windows):
     # Five at once through 1.5, against one through 7.5, into LIF neurons that hear each other later.
     weights = np.array([[0.0, 8.0], [8.0, 0.0], [1.5, 1.5]])
     keywords = {"init_delays": 1.5, "init_bias": [0.9, 0.4], "dtype": jnp.float64, "windows": windows}
-    many = EvNN(LIF, 2, 1, 40.0, KEY, init_weights=weights, **keywords).record(jnp.full((1, 5), 3.0)).times[0]
+    five, single = jnp.full((1, 5), 3.0), jnp.full((1, 5), jnp.inf).at[0, 2].set(3.0)
+    many = EvNN(LIF, 2, 1, 40.0, KEY, init_weights=weights, **keywords).record(five).times[0]
     weights[2] *= 5
-    one = EvNN(LIF, 2, 1, 40.0, KEY, init_weights=weights, **keywords).record(jnp.full((1, 1), 3.0)).times[0]
+    one = EvNN(LIF, 2, 1, 40.0, KEY, init_weights=weights, **keywords).record(single).times[0]
     assert np.isfinite(one).sum() >= 3
     np.testing.assert_allclose(many, one, rtol=1e-13)
 
@@ -286,15 +306,11 @@ def test_synapses_one_by_one_are_the_same_network(windows):
 
 @pytest.mark.slow
 def test_gradients_of_synapses_one_by_one_are_those_of_the_matrix():
-    (_, clock), x = random_network(trainable=("delays",))
-
-    def gradient(net):
-        return eqx.filter_grad(lambda net: jnp.sum(jnp.cos(net.record(x).times[0][:40])))(net).connection
-
-    expected = gradient(clock)
+    (_, clock), x = random_network()
+    expected = by_all_numbers_on_one_clock()[0].connection
     for windows in (True, False):
         net = sparse_of(clock, windows=windows, trainable=("delays",))
-        found, place = gradient(net), (net.connection.rows, net.connection.targets)
+        found, place = by_all_numbers(net, x)[0].connection, (net.connection.rows, net.connection.targets)
         assert np.abs(found.delays.value).max() > 0
         np.testing.assert_allclose(found.weights, expected.weights[place], rtol=1e-8, atol=1e-10)
         np.testing.assert_allclose(found.delays.value, expected.delays.value[place], rtol=1e-8, atol=1e-10)
@@ -303,7 +319,7 @@ def test_gradients_of_synapses_one_by_one_are_those_of_the_matrix():
 @pytest.mark.slow
 @pytest.mark.parametrize(("sparse", "windows"), [(False, False), (True, True)])
 def test_axonal_delays_are_those_of_all_synapses_of_a_row(sparse, windows):
-    (_, clock), x = random_network(trainable=("delays",))
+    (_, clock), x = random_network()
     delays, mask = np.asarray(clock.connection.delays.value), np.asarray(clock.connection.mask)
     axonal = np.random.default_rng(3).uniform(0.0, 0.9, len(delays))
     keywords = {
@@ -320,16 +336,14 @@ def test_axonal_delays_are_those_of_all_synapses_of_a_row(sparse, windows):
         LIF, clock.n_neurons, clock.in_size, clock.max_solver_time, KEY, windows=windows, dtype=jnp.float64,
         max_event_steps=600, init_bias=0.3, trainable=("delays", "axonal_delays"), **keywords,
     )  # fmt: skip
-
-    def gradient(net):
-        return eqx.filter_grad(lambda net: jnp.sum(jnp.cos(net.record(x).times[0][:40])))(net).connection
-
-    expected, record = clock.record(x), net.record(x)
+    by_clock, expected = by_all_numbers_on_one_clock()
+    gradient, record = by_all_numbers(net, x)
     np.testing.assert_array_equal(record.neurons[0], expected.neurons[0])
     np.testing.assert_allclose(record.times[0], expected.times[0], rtol=0, atol=1e-10)
-    by_row = np.asarray(gradient(clock).delays.value).sum(axis=1)
+    by_row = np.asarray(by_clock.connection.delays.value).sum(axis=1)
     assert (np.abs(by_row) > 1e-3).sum() >= 5
-    np.testing.assert_allclose(gradient(net).axonal_delays.value, by_row, rtol=1e-8, atol=1e-9 * np.abs(by_row).max())
+    by_axonal = gradient.connection.axonal_delays.value
+    np.testing.assert_allclose(by_axonal, by_row, rtol=1e-8, atol=1e-9 * np.abs(by_row).max())
 
 
 def test_two_synapses_may_join_the_same_neurons_in_windows():
@@ -435,8 +449,8 @@ def test_the_way_is_chosen_by_the_delays():
 
 
 def test_a_delay_that_became_too_short_for_windows_is_told_at_once():
-    net = delta([[1.5], [1.5]], init_delays=1.0)
-    short = eqx.tree_at(lambda net: net.connection.delays.value, net, jnp.full((2, 1), 1e-9))
+    net = delta(np.full((4, 3), 1.5), init_delays=1.0)
+    short = eqx.tree_at(lambda net: net.connection.delays.value, net, jnp.full((4, 3), 1e-9))
     with pytest.raises(SimulationError, match="more than a million windows; raise it, or pass windows=False"):
         short.record(jnp.array([[3.0]]))
 
@@ -519,7 +533,7 @@ def test_impossible_delays_and_inputs_are_told_and_not_waited_for(bad):
     net = delta([[1.5], [1.5]], init_delays=1.0, max_pending=1)
     broken = eqx.tree_at(lambda net: net.connection.delays.value, net, jnp.full((2, 1), bad))
     with pytest.raises(ValueError, match=r"delays\[0, 0\] is .*expected a delay in ms, 0 or more"):
-        broken.record(jnp.array([[3.0]]))
+        broken.record(jnp.array([[3.0, jnp.inf, jnp.inf]]))
     if not np.isinf(bad):
         with pytest.raises(ValueError, match=r"in_spikes\[0, 2\] is .*expected a time of 0 ms or later"):
             net.record(jnp.array([[3.0, 4.0, bad]]))
