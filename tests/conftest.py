@@ -19,8 +19,8 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
     ]
 os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
 
-import jax
-import pytest
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
