@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import optimistix
 
+from .neuron_models import AtMostOneSpike, Mixed, Refractory, WithBiasCurrent
+
 # Classes are looked up among the modules of these packages that are already imported.
 _PACKAGES = ("eventsnn", "diffrax", "equinox", "optimistix", "lineax")
 # Functions and other unique objects that may stand in a field. No function here does more than arithmetic.
@@ -22,6 +24,13 @@ _NAMED = {
     "optimistix:two_norm": optimistix.two_norm,
     # What implicit solvers hold in place of tolerances: it is compared by identity.
     "diffrax:stepsize_tolerance": diffrax.with_stepsize_controller_tols(optimistix.Newton)().rtol,
+}
+# What makes classes of neuron models from others.
+_MAKERS = {
+    "Refractory": Refractory,
+    "AtMostOneSpike": AtMostOneSpike,
+    "WithBiasCurrent": WithBiasCurrent,
+    "Mixed": lambda *models, sizes: Mixed(*zip(models, sizes, strict=True)),
 }
 _DTYPES = ("float32", "float64")
 
@@ -44,7 +53,7 @@ def describe(value: Any, arrays: list[np.ndarray], where: str) -> Any:
             field.name: describe(getattr(value, field.name), arrays, f"{where}.{field.name}")
             for field in dataclasses.fields(value)
         }
-        return {"class": _full_name(type(value)), "fields": fields}
+        return {"class": _describe_class(type(value)), "fields": fields}
     if isinstance(value, list | tuple) and type(value) in (list, tuple):
         items = [describe(item, arrays, f"{where}[{number}]") for number, item in enumerate(value)]
         return {type(value).__name__: items}
@@ -100,8 +109,8 @@ class HeaderReader:
 
     def _build(self, node: dict) -> Any:
         match node:
-            case {"class": str(name), "fields": dict(fields)}:
-                return self._build_module(name, fields)
+            case {"class": str() | dict() as named, "fields": dict(fields)}:
+                return self._build_module(named, fields)
             case {"array": int(number)} if number >= 0:
                 return self._arrays[number]
             case {"int": str(text)}:
@@ -120,8 +129,9 @@ class HeaderReader:
                 return getattr(jnp, name) if scalar else np.dtype(name)
         raise self._malformed(node)
 
-    def _build_module(self, name: str, fields: dict) -> eqx.Module:
-        cls = self._class(name)
+    def _build_module(self, named: str | dict, fields: dict) -> eqx.Module:
+        cls = self._class(named)
+        name = _full_name(cls)
         expected = {field.name for field in dataclasses.fields(cls)}
         if expected != set(fields):
             differing = ", ".join(sorted(expected ^ set(fields)))
@@ -134,7 +144,10 @@ class HeaderReader:
             object.__setattr__(module, field, self.build(node))
         return module
 
-    def _class(self, name: str) -> type[eqx.Module]:
+    def _class(self, name: str | dict) -> Any:
+        if isinstance(name, dict):
+            models = [self._class(model) for model in name["models"]]
+            return _MAKERS[name["maker"]](*models, **name["options"])
         module, _, qualname = name.partition(":")
         for given in self._custom:
             if _full_name(given) == name:
@@ -160,6 +173,15 @@ class HeaderReader:
         text = repr(node)
         text = text if len(text) <= 60 else f"{text[:60]}…"
         return ValueError(f"{self._name} holds {text}, which eventsnn does not know: it was altered; save it again")
+
+
+def _describe_class(cls: type) -> str | dict:
+    """Its name, or how it was made."""
+    made_by = vars(cls).get("made_by")
+    if made_by is None:
+        return _full_name(cls)
+    models = [_describe_class(model) for model in made_by.models]
+    return {"maker": made_by.maker, "models": models, "options": made_by.options}
 
 
 def _full_name(value: Any) -> str:

@@ -15,7 +15,18 @@ import pytest
 
 from eventsnn.evnn import FFEvNN
 from eventsnn.io import load, save
-from eventsnn.neuron_models import LIF, QIF
+from eventsnn.neuron_models import (
+    EIF,
+    LIF,
+    QIF,
+    AtMostOneSpike,
+    HodgkinHuxley,
+    Mixed,
+    Refractory,
+    SineCurrent,
+    StepCurrent,
+    WithBiasCurrent,
+)
 
 
 class FunkyNeuron(LIF):
@@ -211,3 +222,33 @@ def test_what_cannot_be_saved_is_named_and_leaves_the_old_file(tmp_path):
         save(path, {"f": lambda x: x})
     assert load(path) == [1]
     assert [file.name for file in tmp_path.iterdir()] == ["tree.zip"]
+
+
+MIXTURE = Mixed((LIF, 2, {"tmem": 10.0}), (QIF, 1))
+
+
+@pytest.mark.parametrize(
+    ("model", "keywords"),
+    [
+        (Refractory(LIF), {"tref": 3.0}),
+        (Refractory(LIF, hold=["V", "I"], block=True), {"trainable": "tref"}),
+        (AtMostOneSpike(Refractory(HodgkinHuxley)), {}),
+        (WithBiasCurrent(EIF), {"current": StepCurrent(2.0, 5.0, 9.0) + SineCurrent(1.0, 50.0)}),
+        (WithBiasCurrent(MIXTURE), {"current": StepCurrent(np.array([1.0, 2.0, 3.0]), 5.0)}),
+    ],
+)
+def test_wrapped_and_mixed_models_come_back(model, keywords, tmp_path):
+    net = FFEvNN([3], 2, model, 20.0, jax.random.PRNGKey(0), wlim=1.0, **keywords)
+    save(tmp_path / "net.zip", net)
+    again = load(tmp_path / "net.zip")
+    assert type(again.neurons[0]).__qualname__ == model.__qualname__
+    assert type(again.neurons[0]) is model or "Mixed" in model.__qualname__
+    for (path, leaf), (other_path, other) in zip(*map(jax.tree_util.tree_leaves_with_path, (net, again)), strict=True):
+        assert jax.tree_util.keystr(path) == jax.tree_util.keystr(other_path)
+        np.testing.assert_array_equal(leaf, other)
+
+
+def test_a_current_that_is_a_function_cannot_be_saved(tmp_path):
+    net = FFEvNN([1], 1, WithBiasCurrent(LIF), 20.0, jax.random.PRNGKey(0), current=lambda t: t)
+    with pytest.raises(TypeError, match="current.function is <function"):
+        save(tmp_path / "net.zip", net)

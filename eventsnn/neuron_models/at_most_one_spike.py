@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .base import NeuronModel
+from .declared import MadeBy
 from .wrapper import AbstractWrapper, checked_model, wrap
 
 
@@ -36,4 +37,4 @@ def AtMostOneSpike(model: type[NeuronModel]) -> type[NeuronModel]:
 
 @functools.cache
 def _at_most_one_spike(model: type[NeuronModel]) -> type[NeuronModel]:
-    return wrap(AbstractAtMostOneSpike, model, "AtMostOneSpike")
+    return wrap(AbstractAtMostOneSpike, model, MadeBy("AtMostOneSpike", (model,), {}))

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -176,6 +176,18 @@ def keywords_of(model: type) -> set[str]:
         if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
             break
     return names
+
+
+class MadeBy(NamedTuple):
+    """How a class of models was made from others, so that it can be made again.
+
+    - `maker`: the name of the function, and `models` the classes that it was given.
+    - `options`: what else, as numbers, strings, and lists of them.
+    """
+
+    maker: str
+    models: tuple[type, ...]
+    options: dict[str, Any]
 
 
 def constructor_with(constructor: Callable[..., None], keywords: Mapping[str, Any]) -> Callable[..., None]:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .base import NeuronModel
-from .declared import constructor_with, keywords_of
+from .declared import MadeBy, constructor_with, keywords_of
 from .parameter import Parameter, per_neuron
 
 
@@ -26,6 +26,7 @@ class AbstractMixed(NeuronModel):
     models: ClassVar[tuple[type[NeuronModel], ...]]
     sizes: ClassVar[tuple[int, ...]]
     keywords: ClassVar[tuple[dict[str, Any], ...]]
+    made_by: ClassVar[MadeBy]
 
     parts: tuple[NeuronModel, ...]
     which: Parameter | None
@@ -181,6 +182,7 @@ def Mixed(*parts: tuple[Any, ...]) -> type[NeuronModel]:
             "models": tuple(models),
             "sizes": tuple(sizes),
             "keywords": tuple(keywords),
+            "made_by": MadeBy("Mixed", tuple(models), {"sizes": sizes}),
             "channels": tuple(dict.fromkeys(channel for model in models for channel in model.channels)),
             "ports": models[0].ports,
             "__init__": constructor_with(AbstractMixed.__init__, dict.fromkeys(sorted(known), inspect.Parameter.empty)),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .base import NeuronModel
-from .declared import Declaration, declare
+from .declared import Declaration, MadeBy, declare
 from .parameter import Parameter
 from .wrapper import AbstractWrapper, checked_model, wrap
 
@@ -90,4 +90,6 @@ def _refractory(model: type[NeuronModel], hold: tuple[str, ...] | None, block: b
     for name in names:
         if name not in channels:
             raise ValueError(f"hold names {name!r}, expected some of the channels {', '.join(channels)}")
-    return wrap(AbstractRefractory, model, "Refractory", held=tuple(map(channels.index, names)), blocks=block)
+    options = {} if hold is None else {"hold": list(hold)}
+    made_by = MadeBy("Refractory", (model,), options | ({"block": True} if block else {}))
+    return wrap(AbstractRefractory, model, made_by, held=tuple(map(channels.index, names)), blocks=block)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from .base import NeuronModel
 from .currents import AbstractCurrent, as_current, for_neurons
-from .declared import Declaration, declare
+from .declared import Declaration, MadeBy, declare
 from .wrapper import AbstractWrapper, checked_model, wrap
 
 
@@ -84,4 +84,4 @@ def WithBiasCurrent(model: type[NeuronModel]) -> type[NeuronModel]:
 
 @functools.cache
 def _with_bias_current(model: type[NeuronModel]) -> type[NeuronModel]:
-    return wrap(AbstractWithBiasCurrent, model, "WithBiasCurrent")
+    return wrap(AbstractWithBiasCurrent, model, MadeBy("WithBiasCurrent", (model,), {}))

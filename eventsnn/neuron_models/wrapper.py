@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .base import NeuronModel
-from .declared import Declaration, constructor_with, keywords_of, make_number
+from .declared import Declaration, MadeBy, constructor_with, keywords_of, make_number
 
 
 class AbstractWrapper(NeuronModel):
@@ -20,6 +20,7 @@ class AbstractWrapper(NeuronModel):
 
     wrapped: ClassVar[type[NeuronModel]]
     own_channels: ClassVar[tuple[str, ...]] = ()
+    made_by: ClassVar[MadeBy]
     own_numbers: ClassVar[dict[str, Declaration]] = {}
     own_keywords: ClassVar[dict[str, Declaration]] = {}
 
@@ -99,22 +100,27 @@ def checked_model(name: str, model: type[NeuronModel]) -> type[NeuronModel]:
     return model
 
 
-def wrap(base: type[AbstractWrapper], model: type[NeuronModel], name: str, **attributes: Any) -> type[NeuronModel]:
+def wrap(
+    base: type[AbstractWrapper], model: type[NeuronModel], made_by: MadeBy, **attributes: Any
+) -> type[NeuronModel]:
     """The class of `base` around `model`. **Raises** `TypeError` if both have a channel of the same name."""
+    name = made_by.maker
+    options = "".join(f", {key}={value!r}" for key, value in made_by.options.items())
     clash = [channel for channel in base.own_channels if channel in model.channels]
     if clash:
         raise TypeError(f"{name}({model.__name__}) would have two channels {clash[0]!r}: wrap the model once")
     inherited = {
         "wrapped": model,
+        "made_by": made_by,
         "channels": (*model.channels, *base.own_channels),
         "ports": model.ports,
         "__init__": constructor_with(base.__init__, _keywords(base, model)),
         "__module__": base.__module__,
-        "__qualname__": f"{name}({model.__name__})",
+        "__qualname__": f"{name}({model.__name__}{options})",
         "__doc__": f"{(base.__doc__ or '').splitlines()[0]} The model inside is `{model.__name__}`.",
     }
     metaclass: Any = type(base)
-    return metaclass(f"{name}({model.__name__})", (base,), inherited | attributes)
+    return metaclass(f"{name}({model.__name__}{options})", (base,), inherited | attributes)
 
 
 def _keywords(base: type[AbstractWrapper], model: type[NeuronModel]) -> dict[str, Any]:
