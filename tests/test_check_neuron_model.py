@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from models import EIF, Leaky
 
-from eventsnn.neuron_models import LIF, QIF
+from eventsnn.neuron_models import LIF, QIF, Parameter, hyperparameter
 from eventsnn.neuron_models.check import check_neuron_model
 
 
@@ -407,3 +407,56 @@ def test_all_problems_are_listed_at_once():
     listed = problems(Everything(3))
     methods = ["channels", "dynamics", "spike_condition", "input_spikes", "reset_spiked"]
     assert [problem.split(":")[0] for problem in listed] == methods
+
+
+class CountsArrivals(LIF):
+    def input_spikes(self, y, weights):
+        return y.at[:, 1].add(weights + 1)
+
+
+def test_a_spike_of_weight_0_that_changes_something():
+    problem = only_problem(CountsArrivals(3))
+    assert problem.startswith("input_spikes: a spike of weight 0 takes the state") and "let the jump be 0" in problem
+
+
+class Gated(LIF):
+    def input_spikes(self, y, weights):
+        return y.at[:, 1].add(weights * (1 + y[:, 0]) ** 2).at[:, 0].add(weights)
+
+
+def test_spikes_at_one_instant_whose_order_matters():
+    assert only_problem(Gated(3)).startswith("input_spikes: two spikes at one instant give another state")
+
+
+class EmitsNumbers(LIF):
+    def emits(self, y):
+        return y[:, 0]
+
+
+class CarriesTooMuch(LIF):
+    def spike_values(self):
+        return jnp.ones((3, 2))
+
+
+@pytest.mark.parametrize(("model", "method"), [(EmitsNumbers, "emits"), (CarriesTooMuch, "spike_values")])
+def test_a_method_that_most_leave_alone_and_that_gives_something_else(model, method):
+    assert only_problem(model(3)).startswith(f"{method}: the shape is ")
+
+
+def test_an_unknown_keyword_of_a_declared_model_names_the_model_and_the_nearest():
+    with pytest.raises(TypeError, match="LIF has no 'thres': did you mean thresh?"):
+        LIF(3, thres=1.0)
+
+
+def test_a_declaration_without_a_type_says_what_to_write():
+    with pytest.raises(TypeError, match="Untyped declares extra without a type: write extra: Parameter = …"):
+
+        class Untyped(LIF):
+            extra = hyperparameter(1.0)
+
+
+def test_a_declaration_that_a_constructor_written_by_hand_knows_nothing_of():
+    with pytest.raises(TypeError, match="Late declares extra, but inherits a constructor that was written by hand"):
+
+        class Late(Leaky):
+            extra: Parameter = hyperparameter(1.0)

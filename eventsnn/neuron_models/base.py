@@ -77,7 +77,8 @@ class NeuronModel(eqx.Module):
     ) -> Float[Array, "neurons channels"]:
         """The state just after spikes have arrived with `weights`, one per neuron.
 
-        Of a model with `ports` the weights have the shape `(neurons, ports)`.
+        Of a model with `ports` the weights have the shape `(neurons, ports)`. It is called for all neurons of a layer:
+        weight 0 has to change nothing, and the order of spikes at one instant must not matter.
         """
 
     @abc.abstractmethod

@@ -60,6 +60,8 @@ def check_neuron_model(
         check.transformable()
         check.rows()
         check.unspiked_rows()
+        check.arrivals()
+        check.other_methods()
         check.differentiable()
         check.condition_slope()
         check.reset_below_threshold()
@@ -98,8 +100,7 @@ class _Check:
     def calls(self) -> dict[str, Callable[[Array], Array]]:
         """Every method that is not known to be broken, as a function of the state."""
         model, zero = self.model, jnp.zeros((self.n,), self.dtype)
-        shape = (self.n, len(model.ports)) if model.ports else (self.n,)
-        weights = jnp.linspace(0.1, 0.2, math.prod(shape), dtype=self.dtype).reshape(shape)
+        weights = self.weights()
         spiked = jnp.arange(self.n) % 2 == 0
         calls = {
             "dynamics": lambda y: model.dynamics(zero, y, self.args),
@@ -109,6 +110,11 @@ class _Check:
             "observe": model.observe,
         }
         return {name: call for name, call in calls.items() if name not in self.broken}
+
+    def weights(self) -> Float[Array, "neurons *ports"]:
+        """Weights as they arrive at the neurons."""
+        shape = (self.n, len(self.model.ports)) if self.model.ports else (self.n,)
+        return jnp.linspace(0.1, 0.2, math.prod(shape), dtype=self.dtype).reshape(shape)
 
     def initial_state(self) -> bool:
         dtypes = {leaf.dtype for leaf in jax.tree.leaves(self.original) if eqx.is_inexact_array(leaf)}
@@ -234,6 +240,51 @@ class _Check:
                 got = f"a neuron that did not spike goes from {_row(y, changed)} to {_row(after, changed)}"
                 advice = "use jnp.where(spiked, …, y[:, 0])"
                 self.report("reset_spiked", got, "that it keeps its state", advice)
+
+    def arrivals(self) -> None:
+        """A spike of weight 0, which is what a masked connection gives, changes nothing; and no order matters."""
+        if "input_spikes" in self.broken:
+            return
+        one = self.weights()
+        two = one[::-1] * 1.5
+        for y in self.states:
+            nothing = self.model.input_spikes(y, jnp.zeros_like(one))
+            if not _close(nothing, y):
+                got = f"a spike of weight 0 takes the state {_row(y, np.any(nothing != y, axis=1))} to another"
+                advice = "neurons without a connection are called with weight 0: let the jump be 0 as well"
+                self.report("input_spikes", got, "that it stays", advice)
+                return
+            forth, back = (
+                self.model.input_spikes(self.model.input_spikes(y, a), b) for a, b in ((one, two), (two, one))
+            )
+            if not np.allclose(forth, back, rtol=1e-4, atol=1e-6, equal_nan=True):
+                got = f"two spikes at one instant give another state in another order at {_row(y, forth != back)}"
+                advice = "let each spike add what does not depend on those before it"
+                self.report("input_spikes", got, "the same in any order", advice)
+                return
+
+    def other_methods(self) -> None:
+        """Those that most models leave alone give what the engine reads."""
+        per_neuron = f"a scalar or shape ({self.n},)"
+        calls: dict[str, tuple[Callable[[], Any], Callable[[Any], bool], str]] = {
+            "emits": (lambda: self.model.emits(self.y), lambda x: x.shape == (self.n,) and x.dtype == bool, "booleans"),
+            "spike_values": (self.model.spike_values, lambda x: x.shape in ((), (self.n,)), per_neuron),
+            "breakpoints": (self.model.breakpoints, lambda x: x.ndim in (1, 2), "shape (times,) or (neurons, times)"),
+            "pass_breakpoint": (
+                lambda: self.model.pass_breakpoint(self.y),
+                lambda x: x.shape == self.y.shape,
+                f"the shape of the state, {self.y.shape}",
+            ),
+        }
+        for name, (call, fits, expected) in calls.items():
+            out = self.attempt(name, call, expected=expected, advice="see NeuronModel for what it gives")
+            if out is None:
+                continue
+            if not isinstance(out, (jax.Array, np.ndarray)):
+                self.report(name, f"it gives {_describe(out)}", expected, "return a jax.numpy array")
+            elif not fits(out):
+                got = f"the shape is {out.shape} and the dtype {out.dtype}"
+                self.report(name, got, expected, "return one for each neuron")
 
     def differentiable(self) -> None:
         advice = "avoid what has no derivative there, such as sqrt at 0 or a division by 0"

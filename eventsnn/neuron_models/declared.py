@@ -1,6 +1,7 @@
 """How a model says which numbers it has: one line for each, from which its constructor is made."""
 
 import dataclasses
+import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -79,15 +80,25 @@ def declarations_of(cls: type) -> dict[str, Declaration]:
     """What the class itself declares, before it is made a dataclass."""
     fields = {name: value for name, value in vars(cls).items() if isinstance(value, dataclasses.Field)}
     found = {name: field.metadata.get("declaration") for name, field in fields.items()}
-    return {name: declaration for name, declaration in found.items() if declaration is not None}
+    declared = {name: declaration for name, declaration in found.items() if declaration is not None}
+    for name in declared:
+        if name not in vars(cls).get("__annotations__", {}):
+            raise TypeError(f"{cls.__name__} declares {name} without a type: write {name}: Parameter = …")
+    return declared
 
 
 def make_constructor(declared: Mapping[str, Declaration], channels: Sequence[str]) -> Callable[..., None]:
     """The constructor of a model: `__init__(self, n_neurons, *, …)` with a keyword for all that it declares."""
     signature = _signature(declared)
+    known = [name for name in signature.parameters if name not in ("self", "n_neurons")]
     names = tuple(name for name, declaration in declared.items() if declaration.kind != _BIAS)
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
+        for name in keywords:
+            if name not in signature.parameters:
+                close = difflib.get_close_matches(name, known, 1)
+                hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+                raise TypeError(f"{type(self).__name__} has no {name!r}: {hint}")
         given = signature.bind(self, *args, **keywords)
         given.apply_defaults()
         values = given.arguments
