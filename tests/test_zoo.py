@@ -53,7 +53,7 @@ def test_spikes_and_states_are_those_of_the_oracle(name):
             found = shown[sample, neuron][:, : states.shape[1]]
             # A potential that runs away at 1e6 per ms is another one 1e-9 ms later.
             np.testing.assert_allclose(found, states, rtol=2e-6, atol=1e-6 * np.abs(states).max())
-    assert (total == 0) if name == "LeakyIntegrator" else total >= 2 * SAMPLES * NEURONS, total
+    assert (total == 0) if name == "LeakyIntegrator" else total >= SAMPLES * NEURONS, total
 
 
 def names_of(name):
@@ -110,7 +110,7 @@ def test_gradients_by_every_number_are_central_differences_of_the_oracle(name):
     shown = 0.3 / np.maximum(sizes.max(axis=(0, 1)), 1e-3) ** 2
     shown = np.broadcast_to(shown, sizes.shape)
     # A potential like the logarithm of the time that is left leaves a method of fifth order at 2e-6.
-    solver = diffrax.Dopri8() if name == "EIF" else None
+    solver = diffrax.Dopri8() if name in ("EIF", "AdEx") else None
     net = zoo.network(case, rtol=1e-10, atol=1e-11, max_steps=20000, solver=solver, trainable=names_of(name))
 
     def loss(pair):
