@@ -34,7 +34,9 @@ def test_help_names_every_option_and_its_default(arguments, capsys):
     if arguments == ["train"]:
         for name in ("neuron", "hidden", "epochs", "batch-size", "seed", "out", "resume"):
             assert f"--{name}" in text
-        assert "{lif,qif,eif,izhikevich,two-compartment}" in text and f"default: {_cli_train.DEFAULTS['hidden']}" in text
+        assert (
+            "{lif,qif,eif,izhikevich,two-compartment}" in text and f"default: {_cli_train.DEFAULTS['hidden']}" in text
+        )
 
 
 @pytest.mark.parametrize("option", [["--epochs", "0"], ["--hidden", "many"], ["--neuron", "hh"], ["--seed", "-1"]])
