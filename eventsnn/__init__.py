@@ -12,6 +12,10 @@ from .engine.results import RESULTS as RESULTS
 from .evnn import EvNN as EvNN
 from .evnn import FFEvNN as FFEvNN
 from .evnn import Record as Record
+from .flows import AbstractExponentialFlow as AbstractExponentialFlow
+from .flows import AbstractFlow as AbstractFlow
+from .flows import LinearFlow as LinearFlow
+from .flows import TwoStageFlow as TwoStageFlow
 from .io import load as load
 from .io import save as save
 from .neuron_models import ALIF as ALIF
@@ -33,7 +37,6 @@ from .neuron_models import FunctionCurrent as FunctionCurrent
 from .neuron_models import HodgkinHuxley as HodgkinHuxley
 from .neuron_models import Izhikevich as Izhikevich
 from .neuron_models import LeakyIntegrator as LeakyIntegrator
-from .neuron_models import LinearFlow as LinearFlow
 from .neuron_models import Mixed as Mixed
 from .neuron_models import NeuronModel as NeuronModel
 from .neuron_models import Parameter as Parameter

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from eventsnn import IF, LIF, QIF, DeltaLIF, FFEvNN, LeakyIntegrator, LinearFlow, trainable
+from eventsnn.flows.growth import relative_growth
 from eventsnn.neuron_models.base import valid_closed_form
-from eventsnn.neuron_models.linear_flow import relative_growth
 
 END, MAX_SPIKES = 40.0, 64
 NAMES = {

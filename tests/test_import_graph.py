@@ -16,10 +16,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "eventsnn"
 ROOMS = {"_cli_train": "cli", "_cli_pictures": "cli", "__main__": "cli", "_tree_header": "io"}
 
 # What each room may import from besides itself: whole rooms, or single files of them.
-NEURON_CONTRACT = {"neuron_models.base", "neuron_models.linear_flow", "neuron_models.parameter"}
-MODEL_SIDE = {"evnn", "network", "arguments", "connections", "engine", "neuron_models"}
+NEURON_CONTRACT = {"flows", "materialise", "neuron_models.base", "neuron_models.parameter"}
+MODEL_SIDE = {"evnn", "network", "arguments", "connections", "engine", "flows", "neuron_models"}
 ARROWS = {
-    "neuron_models": set(),
+    "materialise": set(),
+    "flows": {"materialise"},
+    "neuron_models": {"flows"},
     "connections": {"neuron_models.parameter"},
     "engine": NEURON_CONTRACT,
     "arguments": {"connections", "engine", "neuron_models"},

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from ..materialise import materialised
 from .iteration import Physics, after_event, from_list, next_weights
 from .lanes import ARRIVAL, END, INSTANT, NOTHING, ROOT, Segment
-from .materialise import materialised
 from .rows import Channels, Rows
 from .run import Lookups, answer
 
@@ -132,7 +132,7 @@ def sweep_back(
         return Rows(eqx.combine(numbers, fixed), physics.rows.rest, physics.rows.args)
 
     def forward(numbers, t, y, h):
-        return physics.stepper.linearise(rows(numbers).dynamics, t, y, h)
+        return physics.stepper.linearise(rows(numbers), t, y, h)
 
     def event(numbers, t, h, y_end, dy_dh, weights, ct_y, ct_t):
         _, pull_event = jax.vjp(lambda y, w, n: after_event(rows(n), y, arrived, w, spiked), y_end, weights, numbers)
@@ -148,7 +148,7 @@ def sweep_back(
         return ct_end, by_t, ct_weights, _add(ct_numbers, by_numbers)
 
     def back(numbers, t, y, h, known, ct_end):
-        return physics.stepper.pull_back(lambda n: rows(n).dynamics, numbers, t, y, h, known, ct_end)
+        return physics.stepper.pull_back(rows, numbers, t, y, h, known, ct_end)
 
     happened = jnp.any(kind != NOTHING)
     ct_t = after.t + by_spike

@@ -39,6 +39,16 @@ class ConstantControl(AbstractControl):
         return jnp.ones(h.shape, bool), jnp.full_like(h, self.size), memory
 
 
+class NoControl(AbstractControl):
+    """Every step goes on to the next event."""
+
+    def init(self, y) -> tuple[Float[Array, "batch neurons"], PyTree]:
+        return jnp.full_like(y[0], jnp.inf), ()
+
+    def decide(self, y0, y1, error, h, memory) -> Decision:
+        return jnp.ones(h.shape, bool), jnp.full_like(h, jnp.inf), memory
+
+
 class AdaptiveControl(AbstractControl):
     """A Diffrax `PIDController` asked once per row.
 

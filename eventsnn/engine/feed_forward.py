@@ -7,17 +7,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..flows.linear import LinearFlow
 from ..neuron_models.base import NeuronModel, valid_closed_form
 from ..neuron_models.parameter import Parameter, described, frozen, per_neuron, trainable
 from .arrivals import delayed, delayed_alike, from_input
 from .breakpoints import with_breakpoints
 from .closed_form import layer as closed_form
-from .control import AbstractControl
+from .control import AbstractControl, NoControl
 from .independent import LayerInputs, LayerTask, run_layer
 from .lanes import Arrivals
 from .layer_run import LayerRun
 from .report import Check, LayerReport, Report
-from .step import AbstractStepper
+from .step import AbstractSolver, ExactStepper
 
 
 class Solving(eqx.Module):
@@ -29,7 +30,7 @@ class Solving(eqx.Module):
     - `closed_form`: whether models that have a closed form are solved by it.
     """
 
-    stepper: AbstractStepper
+    stepper: AbstractSolver
     control: AbstractControl
     max_steps: int = eqx.field(static=True)
     max_event_steps: int = eqx.field(static=True)
@@ -146,7 +147,7 @@ def run_independent(
     """Run neurons that do not see each other from `y0` at `t_start`, with room for `capacity` spikes."""
     t_start, t_end = jax.lax.stop_gradient((t_start, wanted.t_end))
     flow = valid_closed_form(frozen(model)) if solving.closed_form else None
-    if flow is not None:
+    if isinstance(flow, LinearFlow) and _is_plain(model):
         exact = closed_form.LayerTask(capacity, wanted.stop_after, solving.min_slope, wanted.slopes, wanted.ordered)
         inputs = closed_form.LayerInputs(flow, weights, arrivals, y0, t_start, t_end, wanted.times)
         return closed_form.run_layer(exact, inputs)
@@ -156,8 +157,8 @@ def run_independent(
     task = LayerTask(
         rest=rest,
         wanted=trainable(model),
-        stepper=solving.stepper,
-        control=solving.control,
+        stepper=solving.stepper if flow is None else ExactStepper(),
+        control=solving.control if flow is None else NoControl(),
         capacity=capacity,
         stop_after=wanted.stop_after,
         # Besides its steps a neuron takes one iteration per arrival and a few per spike and what follows from it.
@@ -167,6 +168,12 @@ def run_independent(
         ordered=wanted.ordered,
     )
     return run_layer(task, LayerInputs(numbers, weights, arrivals, y0, t_start, t_end, wanted.times))
+
+
+def _is_plain(model: NeuronModel) -> bool:
+    """Whether there is nothing about a model but arrivals of one kind and spikes."""
+    kept = ("emits", "breakpoints")
+    return not model.ports and all(getattr(type(model), name) is getattr(NeuronModel, name) for name in kept)
 
 
 def report_of(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from ..materialise import materialised
 from .control import AbstractControl
 from .crossing import PEAK_MARGIN, Bracket, Cubic, condition_and_slope, shortest_step, time_resolution
 from .lanes import (
@@ -26,9 +27,8 @@ from .lanes import (
     Arrivals,
     Lanes,
 )
-from .materialise import materialised
 from .rows import Channels, Rows, all_finite, select
-from .step import AbstractStepper
+from .step import AbstractSolver, AbstractStepper
 
 _Reals = Float[Array, "batch neurons"]
 _Bools = Bool[Array, "batch neurons"]
@@ -95,8 +95,11 @@ class _Verdict(NamedTuple):
 def iterate(physics: Physics, lanes: Lanes) -> tuple[Lanes, Event]:
     """Advance every running lane by one step, or by one try at a step."""
     plan = _plan(physics, lanes)
-    attempt = _attempt(physics, lanes, plan)
-    verdict = _judge(lanes, plan, attempt)
+    if isinstance(physics.stepper, AbstractSolver):
+        attempt = _attempt(physics, physics.stepper, lanes, plan)
+        verdict = _judge(lanes, plan, attempt)
+    else:
+        plan, attempt, verdict = _go_exactly(physics, lanes, plan)
     return _carry_out(physics, lanes, plan, attempt, verdict)
 
 
@@ -135,12 +138,11 @@ def _plan(physics: Physics, lanes: Lanes) -> _Plan:
     return _Plan(h, limit, g0, to_limit, arrives, instant)
 
 
-def _attempt(physics: Physics, lanes: Lanes, plan: _Plan) -> _Attempt:
+def _attempt(physics: Physics, solver: AbstractSolver, lanes: Lanes, plan: _Plan) -> _Attempt:
     rows, h = physics.rows, plan.h
-    stepper = physics.stepper
 
     def step(t, y, h):
-        return stepper.step(rows.dynamics, t, y, h)
+        return solver.step(rows, t, y, h)
 
     def look(t, y, h, step, memory):
         g0, d0 = condition_and_slope(rows, t, y, step.slope0)
@@ -202,6 +204,33 @@ def _judge(lanes: Lanes, plan: _Plan, attempt: _Attempt) -> _Verdict:
         Bracket(jnp.zeros_like(h), h, guess, guess, g1),
     )
     return _Verdict(kind, search, bracket, stepping & moving & ~crosses & ~probe)
+
+
+def _go_exactly(physics: Physics, lanes: Lanes, plan: _Plan) -> tuple[_Plan, _Attempt, _Verdict]:
+    """In closed form: at once to the crossing, or to the limit."""
+    rows, t = physics.rows, lanes.t
+    running = ~jnp.all(lanes.done)
+    below = (plan.g0 < 0) & (plan.h > 0)
+    resolution = time_resolution(t + plan.h)
+    y_end = materialised(running, lambda y, h: rows.after(y, h), lanes.y, plan.h)
+    s, y_there = rows.first_crossing(lanes.y, y_end, plan.h, resolution / 4, below)
+    # A crossing that cannot be told from an arrival is decided by the arrival.
+    crosses = below & (s <= plan.h) & ~(plan.arrives & (t + s >= plan.limit))
+    h = jnp.where(crosses, s, plan.h)
+
+    y1 = select(crosses, y_there, y_end)
+    g1, d1 = condition_and_slope(rows, t + h, y1, rows.dynamics(t + h, y1))
+    # A run that ends a rounding error below threshold ends at the crossing.
+    touches = below & ~plan.arrives & (d1 > 0) & (g1 + d1 * resolution >= 0)
+    root = crosses | touches
+    kind = _first_of(
+        (plan.instant, INSTANT), (root, ROOT), (plan.arrives, ARRIVAL), otherwise=jnp.full(h.shape, END, jnp.int32)
+    )
+    none, every = jnp.full_like(h, -jnp.inf), jnp.ones(h.shape, bool)
+    attempt = _Attempt(y1, g1, d1, none, none, none, every, jnp.full_like(h, jnp.inf), lanes.memory)
+    verdict = _Verdict(kind, lanes.search, lanes.bracket, every)
+    # Spikes without any time between them would never end.
+    return plan._replace(h=h, to_limit=~(root & lanes.reset)), attempt, verdict
 
 
 def _carry_out(

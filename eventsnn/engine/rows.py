@@ -7,6 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from ..flows.base import AbstractFlow
+from ..flows.linear import LinearFlow
+from ..neuron_models.base import NeuronModel, valid_closed_form
+from .turns import Turn, serve_in_turns
+
 Channels = tuple[Float[Array, "batch neurons"], ...]
 
 
@@ -45,6 +50,40 @@ class Rows(eqx.Module):
     def condition(self, t: Float[Array, "batch neurons"], y: Channels) -> Float[Array, "batch neurons"]:
         return _over_batch(_condition, self, t, y)
 
+    @property
+    def has_one_current(self) -> bool:
+        """Whether the closed form is that of a potential with one current at most."""
+        return isinstance(flow_of(self._model), LinearFlow)
+
+    def after(self, y: Channels, dt: Float[Array, "batch neurons"]) -> Channels:
+        """The state `dt` later, by the model's closed form."""
+        return _split(_over_batch(_after, self, dt, y), y)
+
+    def first_crossing(
+        self,
+        y: Channels,
+        y_end: Channels,
+        dt: Float[Array, "batch neurons"],
+        resolution: Float[Array, "batch neurons"],
+        below: Bool[Array, "batch neurons"],
+    ) -> tuple[Float[Array, "batch neurons"], Channels]:
+        """After what time those who are `below` the threshold reach it, and the state there, by the closed form.
+
+        Infinite if not within `dt`, when they are at `y_end`. Only those are looked at more closely who may.
+        """
+        may = below & _over_batch(_may_cross, self, (dt, jnp.stack(y_end, axis=-1)), y)
+
+        def serve(turn: Turn, found):
+            numbers = jax.tree.map(turn.look_at_all, self.numbers)
+            flow = flow_of(eqx.combine(numbers, self.rest))
+            state, within = jnp.stack([turn.look(channel) for channel in y], axis=-1), turn.look(dt)
+            s = flow.first_crossing(state, within, turn.look(resolution))
+            there = flow.after(state, jnp.minimum(s, within))
+            new = (s, tuple(there[:, channel] for channel in range(len(y))))
+            return jnp.zeros_like(turn.real), jax.tree.map(turn.write, found, new)
+
+        return serve_in_turns(may, serve, (jnp.full_like(dt, jnp.inf), y_end), few=True)
+
     def arrive(self, y: Channels, weights: Float[Array, "batch neurons *ports"]) -> Channels:
         return _split(_over_batch(_arrive, self, weights, y), y)
 
@@ -71,6 +110,23 @@ def _condition(model, args, t, y):
     return model.spike_condition(t, y, args)
 
 
+def _after(model, args, dt, y):
+    return flow_of(model).after(y, dt)
+
+
+def _may_cross(model, args, x, y):
+    dt, y_end = x
+    return flow_of(model).may_cross(y, y_end, dt)
+
+
+def flow_of(model: NeuronModel) -> AbstractFlow:
+    """The closed form of a model that has one."""
+    flow = valid_closed_form(model)
+    if flow is None:
+        raise ValueError("this model has no closed form")
+    return flow
+
+
 def _arrive(model, args, weights, y):
     if model.breakpoints() is None:
         return model.input_spikes(y, weights)
@@ -95,7 +151,7 @@ def _reset(model, args, spiked, y):
 
 
 @eqx.filter_jit
-def _over_batch(method, rows: Rows, x: Array, y: Channels) -> Array:
+def _over_batch(method, rows: Rows, x: PyTree, y: Channels) -> Array:
     """Apply a method to every sample. Compiled as a function of its own only so that it is traced once."""
     axes = jax.tree.map(lambda leaf: None if leaf.shape[0] == 1 else 0, rows.numbers)
     numbers = jax.tree.map(lambda leaf: leaf[0] if leaf.shape[0] == 1 else leaf, rows.numbers)

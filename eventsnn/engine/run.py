@@ -131,6 +131,6 @@ def answer(physics: Physics, lookups: Lookups) -> Channels:
 
     def one(t, y, time):
         time = jnp.broadcast_to(time[:, None], t.shape)
-        return physics.stepper.advance(physics.rows.dynamics, t, y, time - t)
+        return physics.stepper.advance(physics.rows, t, y, time - t)
 
     return jax.vmap(one, in_axes=(2, 2, 1), out_axes=2)(lookups.t, lookups.y, lookups.times)

@@ -10,9 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from .rows import Channels
-
-Field = Callable[[Float[Array, "batch neurons"], Channels], Channels]
+from .rows import Channels, Rows
 
 
 class Step(eqx.Module):
@@ -25,30 +23,24 @@ class Step(eqx.Module):
 
 
 class AbstractStepper(eqx.Module):
-    """A one-step method for rows that do not see each other."""
-
-    @abc.abstractmethod
-    def step(
-        self, field: Field, t: Float[Array, "batch neurons"], y: Channels, h: Float[Array, "batch neurons"]
-    ) -> Step:
-        """One step of size `h` with its error estimate."""
+    """How rows that do not see each other get from one event to the next."""
 
     @abc.abstractmethod
     def advance(
-        self, field: Field, t: Float[Array, "batch neurons"], y: Channels, h: Float[Array, "batch neurons"]
+        self, rows: Rows, t: Float[Array, "batch neurons"], y: Channels, h: Float[Array, "batch neurons"]
     ) -> Channels:
-        """The state at the end of the step alone: the same numbers as `step`, and differentiable."""
+        """The state at the end of a step of size `h`; differentiable."""
 
     @abc.abstractmethod
     def linearise(
-        self, field: Field, t: Float[Array, "batch neurons"], y: Channels, h: Float[Array, "batch neurons"]
+        self, rows: Rows, t: Float[Array, "batch neurons"], y: Channels, h: Float[Array, "batch neurons"]
     ) -> tuple[Channels, Channels, PyTree]:
         """The state at the end of the step, its derivative by `h`, and what `pull_back` wants to know."""
 
     @abc.abstractmethod
     def pull_back(
         self,
-        field: Callable[[PyTree], Field],
+        rows: Callable[[PyTree], Rows],
         numbers: PyTree,
         t: Float[Array, "batch neurons"],
         y: Channels,
@@ -62,7 +54,15 @@ class AbstractStepper(eqx.Module):
         """
 
 
-class ExplicitStepper(AbstractStepper):
+class AbstractSolver(AbstractStepper):
+    """A one-step method, which also says how far off it may be."""
+
+    @abc.abstractmethod
+    def step(self, rows: Rows, t: Float[Array, "batch neurons"], y: Channels, h: Float[Array, "batch neurons"]) -> Step:
+        """One step of size `h` with its error estimate."""
+
+
+class ExplicitStepper(AbstractSolver):
     """Any explicit Runge-Kutta method of Diffrax, evaluated from its tableau.
 
     Written out rather than called through `solver.step`, so that the adjoint sweep differentiates
@@ -71,16 +71,16 @@ class ExplicitStepper(AbstractStepper):
 
     solver: diffrax.AbstractERK
 
-    def step(self, field, t, y, h) -> Step:
-        slopes, y1 = self._stages(field, t, y, h)
+    def step(self, rows, t, y, h) -> Step:
+        slopes, y1 = self._stages(rows, t, y, h)
         error = _combine(self._tableau.b_error, slopes, y)
-        slope1 = slopes[-1] if self._tableau.fsal else field(t + h, y1)
+        slope1 = slopes[-1] if self._tableau.fsal else rows.dynamics(t + h, y1)
         return Step(y1, tuple(h * e for e in error), slopes[0], slope1)
 
-    def advance(self, field, t, y, h) -> Channels:
-        return self._stages(field, t, y, h, last=not self._tableau.ssal)[1]
+    def advance(self, rows, t, y, h) -> Channels:
+        return self._stages(rows, t, y, h, last=not self._tableau.ssal)[1]
 
-    def linearise(self, field, t, y, h) -> tuple[Channels, Channels, PyTree]:
+    def linearise(self, rows, t, y, h) -> tuple[Channels, Channels, PyTree]:
         tableau = self._tableau
         one = jnp.ones_like(t)
         slopes, tangents, stages = [], [], []
@@ -90,7 +90,7 @@ class ExplicitStepper(AbstractStepper):
             z = tuple(yi + h * ki for yi, ki in zip(y, k, strict=True))
             dz = tuple(ki + h * di for ki, di in zip(k, dk, strict=True))
             stages.append(z)
-            slope, tangent = jax.jvp(field, (t + float(c) * h, z), (float(c) * one, dz))
+            slope, tangent = jax.jvp(rows.dynamics, (t + float(c) * h, z), (float(c) * one, dz))
             slopes.append(slope)
             tangents.append(tangent)
 
@@ -101,16 +101,16 @@ class ExplicitStepper(AbstractStepper):
         y1 = tuple(yi + h * ki for yi, ki in zip(y, k, strict=True))
         return y1, tuple(ki + h * di for ki, di in zip(k, dk, strict=True)), tuple(stages)
 
-    def pull_back(self, field, numbers, t, y, h, known, ct) -> tuple[PyTree, Array, Channels]:
-        rows = self._needed_stages()
+    def pull_back(self, rows, numbers, t, y, h, known, ct) -> tuple[PyTree, Array, Channels]:
+        stages = self._needed_stages()
         total_numbers, total_t, total_y = jax.tree.map(jnp.zeros_like, numbers), jnp.zeros_like(t), ct
         # What each stage receives from the later ones, through the tableau's columns.
         pulled: dict[int, Channels] = {}
-        for i in reversed(range(len(rows))):
-            weights = [self._tableau.b_sol[i], *(rows[j][0][i] for j in pulled)]
+        for i in reversed(range(len(stages))):
+            weights = [self._tableau.b_sol[i], *(stages[j][0][i] for j in pulled)]
             ct_slope = tuple(h * k for k in _combine(weights, [ct, *pulled.values()], y))
-            time = t + float(rows[i][1]) * h
-            _, pull = jax.vjp(lambda n, t, z: field(n)(t, z), numbers, time, known[i])
+            time = t + float(stages[i][1]) * h
+            _, pull = jax.vjp(lambda n, t, z: rows(n).dynamics(t, z), numbers, time, known[i])
             ct_numbers, ct_t, ct_z = pull(ct_slope)
             pulled[i] = ct_z
             total_numbers = jax.tree.map(jnp.add, total_numbers, ct_numbers)
@@ -130,35 +130,35 @@ class ExplicitStepper(AbstractStepper):
         assert isinstance(tableau, diffrax.ButcherTableau)
         return tableau
 
-    def _stages(self, field, t, y, h, last: bool = True):
+    def _stages(self, rows, t, y, h, last: bool = True):
         """All stages; without the `last` one where the solution is known before it."""
         tableau = self._tableau
-        slopes = [field(t, y)]
+        slopes = [rows.dynamics(t, y)]
         stage = y
         for row, (a, c) in enumerate(zip(tableau.a_lower, tableau.c, strict=True)):
             stage = tuple(yi + h * k for yi, k in zip(y, _combine(a, slopes, y), strict=True))
             if last or row + 1 < len(tableau.c):
-                slopes.append(field(t + float(c) * h, stage))
+                slopes.append(rows.dynamics(t + float(c) * h, stage))
         if tableau.ssal:
             return slopes, stage
         return slopes, tuple(yi + h * k for yi, k in zip(y, _combine(tableau.b_sol, slopes, y), strict=True))
 
 
-class DiffraxStepper(AbstractStepper):
+class DiffraxStepper(AbstractSolver):
     """Any other solver, through its own `step` over s in [0, 1] of the field scaled by each row's size."""
 
     solver: diffrax.AbstractSolver
 
-    def step(self, field, t, y, h) -> Step:
-        y1, error = self._call(field, t, y, h)
-        return Step(y1, error, field(t, y), field(t + h, y1))
+    def step(self, rows, t, y, h) -> Step:
+        y1, error = self._call(rows, t, y, h)
+        return Step(y1, error, rows.dynamics(t, y), rows.dynamics(t + h, y1))
 
-    def advance(self, field, t, y, h) -> Channels:
-        return self._call(field, t, y, h)[0]
+    def advance(self, rows, t, y, h) -> Channels:
+        return self._call(rows, t, y, h)[0]
 
-    def linearise(self, field, t, y, h) -> tuple[Channels, Channels, PyTree]:
+    def linearise(self, rows, t, y, h) -> tuple[Channels, Channels, PyTree]:
         # In reverse, one channel at a time: implicit solvers know no forward mode.
-        y1, pull = jax.vjp(lambda h: self.advance(field, t, y, h), h)
+        y1, pull = jax.vjp(lambda h: self.advance(rows, t, y, h), h)
         nothing = tuple(jnp.zeros_like(channel) for channel in y)
 
         def by_h(channel):
@@ -167,19 +167,35 @@ class DiffraxStepper(AbstractStepper):
 
         return y1, tuple(by_h(channel) for channel in range(len(y))), ()
 
-    def pull_back(self, field, numbers, t, y, h, known, ct) -> tuple[PyTree, Array, Channels]:
-        _, pull = jax.vjp(lambda n, t, y: self.advance(field(n), t, y, h), numbers, t, y)
+    def pull_back(self, rows, numbers, t, y, h, known, ct) -> tuple[PyTree, Array, Channels]:
+        _, pull = jax.vjp(lambda n, t, y: self.advance(rows(n), t, y, h), numbers, t, y)
         return pull(ct)
 
-    def _call(self, field, t, y, h):
-        terms = diffrax.ODETerm(lambda s, y, args: tuple(h * k for k in field(t + s * h, y)))
+    def _call(self, rows, t, y, h):
+        terms = diffrax.ODETerm(lambda s, y, args: tuple(h * k for k in rows.dynamics(t + s * h, y)))
         zero, one = jnp.zeros((), h.dtype), jnp.ones((), h.dtype)
         state = self.solver.init(terms, zero, one, y, None)
         y1, error, _, _, _ = self.solver.step(terms, zero, one, y, None, state, made_jump=False)
         return y1, error
 
 
-def make_stepper(solver: diffrax.AbstractSolver, controller: diffrax.AbstractStepSizeController) -> AbstractStepper:
+class ExactStepper(AbstractStepper):
+    """The closed form of the model: steps of any size without an error."""
+
+    def advance(self, rows, t, y, h) -> Channels:
+        return rows.after(y, h)
+
+    def linearise(self, rows, t, y, h) -> tuple[Channels, Channels, PyTree]:
+        y1 = rows.after(y, h)
+        return y1, rows.dynamics(t + h, y1), ()
+
+    def pull_back(self, rows, numbers, t, y, h, known, ct) -> tuple[PyTree, Array, Channels]:
+        _, pull = jax.vjp(lambda n, y: rows(n).after(y, h), numbers, y)
+        ct_numbers, ct_y = pull(ct)
+        return ct_numbers, jnp.zeros_like(t), ct_y
+
+
+def make_stepper(solver: diffrax.AbstractSolver, controller: diffrax.AbstractStepSizeController) -> AbstractSolver:
     """The stepper for a Diffrax solver. An implicit one solves its equations to the `controller`'s tolerances.
 
     **Raises:** `TypeError` if `solver` is not a Diffrax solver, `ValueError` if it is implicit and

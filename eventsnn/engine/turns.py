@@ -59,6 +59,11 @@ class Turn(eqx.Module):
             place = self.lanes - self.sample * neurons
         return table.reshape(-1).at[place + row * (samples * neurons)].get(mode="clip")
 
+    def look_at_all(self, table: Array) -> Array:
+        """The entries of these lanes in a table `(samples, neurons, *rest)`, with 1 sample where all share it."""
+        neuron = self.lanes - self.sample * self.shape[1]
+        return table.at[self.sample if table.shape[0] > 1 else 0, neuron].get(mode="clip")
+
     def write(self, table: Any, values: Any, row: Any = 0, where: Any = True) -> Any:
         """A table `(*rows, samples, neurons)` with new entries for those of these lanes that `where` allows."""
         if table is None:
@@ -80,15 +85,17 @@ def serve_in_turns(
     waiting: Bool[Array, "batch neurons"],
     serve: Callable[[Turn, PyTree], tuple[Bool[Array, " turn"], PyTree]],
     carry: PyTree,
+    few: bool = False,
 ) -> PyTree:
     """Call `serve` until nobody waits.
 
     - `waiting`: who waits at first.
+    - `few`: whether mostly few wait, and serving them takes long.
     - `serve`: takes a turn and the carry; gives who of them waits again, and the carry.
     """
     batch, neurons = waiting.shape
     total = waiting.size
-    size = _turn_size(total)
+    size = _turn_size(total, few)
     ranks = jnp.cumsum(waiting, axis=1, dtype=jnp.int32)
     through = jnp.cumsum(ranks[:, -1], dtype=jnp.int32)
     ranks = ranks - 1 + (through - ranks[:, -1])[:, None]
@@ -119,8 +126,8 @@ def serve_in_turns(
     return jax.lax.while_loop(lambda state: state[2] > 0, turn, state)[-1]
 
 
-def _turn_size(total: int) -> int:
+def _turn_size(total: int, few: bool) -> int:
     """Few enough to leave out most of those who do not wait, and many enough to keep the machine busy."""
-    share = max(512, -(-total // 8))
+    share = max(512, -(-total // (64 if few else 8)))
     # What one turn of a CPU works on stays in its cache; other devices want few and large kernels.
     return min(total, share if jax.default_backend() != "cpu" else min(share, 4096))

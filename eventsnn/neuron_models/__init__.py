@@ -26,7 +26,6 @@ from .izhikevich import Izhikevich as Izhikevich
 from .izhikevich import izhikevich_regime as izhikevich_regime
 from .leaky_integrator import LeakyIntegrator as LeakyIntegrator
 from .lif import LIF as LIF
-from .linear_flow import LinearFlow as LinearFlow
 from .mat import MAT as MAT
 from .mixed import Mixed as Mixed
 from .parameter import Parameter as Parameter

@@ -5,6 +5,8 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..flows.adaptive import AdaptiveThresholdFlow
+from ..flows.exponentials import AbstractExponentialFlow
 from .declared import hyperparameter
 from .lif import LIF
 from .parameter import Parameter
@@ -45,3 +47,6 @@ class ALIF(LIF):
         v = jnp.where(spiked, self.vreset.value, y[:, 0])
         a = y[:, 2] + jnp.where(spiked, self.beta.value, 0)
         return jnp.stack([v, y[:, 1], a], axis=1)
+
+    def closed_form(self) -> AbstractExponentialFlow:
+        return AdaptiveThresholdFlow(super().closed_form(), (1 / self.tadapt.value,))

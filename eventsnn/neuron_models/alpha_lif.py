@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..flows.two_stage import TwoStageFlow
 from .base import NeuronModel
 from .declared import bias, hyperparameter, initial_state
 from .parameter import Parameter, reject_reset
@@ -54,3 +55,15 @@ class AlphaLIF(NeuronModel):
     def reset_spiked(self, y, spiked: Bool[Array, " neurons"]) -> Float[Array, "neurons channels"]:
         v = jnp.where(spiked, self.vreset.value, y[:, 0])
         return jnp.stack([v, y[:, 1], y[:, 2]], axis=1)
+
+    def closed_form(self) -> TwoStageFlow:
+        return TwoStageFlow(
+            leak=1 / self.tmem.value,
+            coupling=1 / self.tmem.value,
+            drive=self.ic / self.tmem.value,
+            back=None,
+            stage_leak=1 / self.tsyn.value,
+            stage_coupling=1 / self.tsyn.value,
+            decay=1 / self.tsyn.value,
+            thresh=self.thresh.value,
+        )

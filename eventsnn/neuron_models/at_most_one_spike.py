@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .base import NeuronModel
+from ..flows.base import AbstractFlow
+from .base import NeuronModel, valid_closed_form
 from .declared import MadeBy
-from .wrapper import AbstractWrapper, checked_model, wrap
+from .wrapper import AbstractWrapper, WrappedFlow, checked_model, wrap
 
 
 class AbstractAtMostOneSpike(AbstractWrapper):
@@ -18,13 +19,30 @@ class AbstractAtMostOneSpike(AbstractWrapper):
 
     def spike_condition(self, t, y, args: Any) -> Float[Array, " neurons"]:
         inside, own = self.split(y)
-        silent = (own[:, 0] > 0.5) & self.inside_emits(inside)
-        return jnp.where(silent, -1, self.neuron.spike_condition(t, inside, args))
+        return jnp.where(self.silent(inside, own), -1, self.neuron.spike_condition(t, inside, args))
 
     def reset_spiked(self, y, spiked: Bool[Array, " neurons"]) -> Float[Array, "neurons channels"]:
         inside, own = self.split(y)
         spent = jnp.where(spiked & self.inside_emits(inside), 1, own[:, 0])
         return self.join(self.neuron.reset_spiked(inside, spiked), spent[:, None])
+
+    def closed_form(self) -> AbstractFlow | None:
+        inside = valid_closed_form(self.neuron)
+        return None if inside is None else _Once(self, inside)
+
+    def silent(self, inside: Float[Array, "neurons inside"], own: Float[Array, "neurons 1"]) -> Bool[Array, " neurons"]:
+        """Who will not spike any more. Other events of the model inside go on."""
+        return (own[:, 0] > 0.5) & self.inside_emits(inside)
+
+
+class _Once(WrappedFlow):
+    """The flow of neurons that spike once."""
+
+    wrapper: AbstractAtMostOneSpike
+
+    def first_crossing(self, y, dt, resolution) -> Float[Array, " neurons"]:
+        crossing = super().first_crossing(y, dt, resolution)
+        return jnp.where(self.wrapper.silent(*self.wrapper.split(y)), jnp.inf, crossing)
 
 
 def AtMostOneSpike(model: type[NeuronModel]) -> type[NeuronModel]:

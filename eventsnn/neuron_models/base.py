@@ -7,8 +7,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..flows.base import AbstractFlow
 from .declared import Declaration, declarations_of, make_constructor
-from .linear_flow import LinearFlow
 
 
 class NeuronModel(eqx.Module):
@@ -125,7 +125,7 @@ class NeuronModel(eqx.Module):
             raise TypeError(f"{type(self).__name__} has no bias current ic to add a current to: override with_current")
         return eqx.tree_at(lambda model: model.ic, self, ic + jnp.asarray(current, ic.dtype))
 
-    def closed_form(self) -> LinearFlow | None:
+    def closed_form(self) -> AbstractFlow | None:
         """The free dynamics, the threshold, the jump and the reset in closed form, or `None`, the default.
 
         It belongs to the model that defines it. If a subclass overrides one of the methods that it
@@ -137,7 +137,7 @@ class NeuronModel(eqx.Module):
 _DESCRIBED = ("dynamics", "spike_condition", "input_spikes", "reset_spiked", "emits", "breakpoints", "pass_breakpoint")
 
 
-def valid_closed_form(model: NeuronModel) -> LinearFlow | None:
+def valid_closed_form(model: NeuronModel) -> AbstractFlow | None:
     """The closed form of a model, unless a subclass has changed what it describes."""
     lineage = type(model).__mro__
 

@@ -31,6 +31,10 @@ class AbstractCurrent(eqx.Module):
         """When it jumps or has a kink, in ms; each is a scalar or has one value per neuron."""
         return ()
 
+    def is_piecewise_constant(self) -> bool:
+        """Whether it does not change between its breakpoints; then models with a closed form keep it."""
+        return False
+
     def __add__(self, other: "AbstractCurrent") -> "AbstractCurrent":
         if not isinstance(other, AbstractCurrent):
             return NotImplemented
@@ -51,6 +55,9 @@ class ConstantCurrent(AbstractCurrent):
 
     def __call__(self, t, passed) -> Float[Array, "*neurons"]:
         return self.amplitude.value
+
+    def is_piecewise_constant(self) -> bool:
+        return True
 
 
 class StepCurrent(AbstractCurrent):
@@ -85,6 +92,9 @@ class StepCurrent(AbstractCurrent):
 
     def breakpoints(self) -> tuple[Array, ...]:
         return (self.start.value,) if self.stop is None else (self.start.value, self.stop.value)
+
+    def is_piecewise_constant(self) -> bool:
+        return True
 
 
 class RampCurrent(AbstractCurrent):
@@ -192,6 +202,9 @@ class SumOfCurrents(AbstractCurrent):
 
     def breakpoints(self) -> tuple[Array, ...]:
         return (*self.one.breakpoints(), *self.other.breakpoints())
+
+    def is_piecewise_constant(self) -> bool:
+        return self.one.is_piecewise_constant() and self.other.is_piecewise_constant()
 
 
 def as_current(value: Any) -> AbstractCurrent:

@@ -5,9 +5,10 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..flows.growth import relative_growth, relative_log
+from ..flows.two_stage import TwoStageFlow
 from .base import NeuronModel
 from .declared import bias, hyperparameter, initial_state
-from .linear_flow import relative_growth, relative_log
 from .parameter import Parameter, reject_reset
 
 
@@ -61,3 +62,15 @@ class DualExpLIF(NeuronModel):
     def reset_spiked(self, y, spiked: Bool[Array, " neurons"]) -> Float[Array, "neurons channels"]:
         v = jnp.where(spiked, self.vreset.value, y[:, 0])
         return jnp.stack([v, y[:, 1], y[:, 2]], axis=1)
+
+    def closed_form(self) -> TwoStageFlow:
+        return TwoStageFlow(
+            leak=1 / self.tmem.value,
+            coupling=1 / self.tmem.value,
+            drive=self.ic / self.tmem.value,
+            back=None,
+            stage_leak=1 / self.tdecay.value,
+            stage_coupling=jnp.ones_like(self.tdecay.value),
+            decay=1 / self.trise.value,
+            thresh=self.thresh.value,
+        )

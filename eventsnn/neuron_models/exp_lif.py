@@ -6,9 +6,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..flows.linear import LinearFlow
 from .base import NeuronModel
 from .declared import hyperparameter, initial_state
-from .linear_flow import LinearFlow
 from .parameter import Parameter, reject
 
 

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..flows.growth import relative_growth
 from .base import NeuronModel
 from .declared import bias, hyperparameter, initial_state
-from .linear_flow import relative_growth
 from .parameter import Parameter, reject
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..flows.linear import LinearFlow
 from .lif import LIF
-from .linear_flow import LinearFlow
 
 
 class IF(LIF):

@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..flows.linear import LinearFlow
 from .base import NeuronModel
 from .declared import bias, hyperparameter, initial_state
-from .linear_flow import LinearFlow
 from .parameter import Parameter
 
 

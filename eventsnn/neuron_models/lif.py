@@ -5,9 +5,10 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..flows.exponentials import AbstractExponentialFlow
+from ..flows.linear import LinearFlow
 from .base import NeuronModel
 from .declared import bias, hyperparameter, initial_state
-from .linear_flow import LinearFlow
 from .parameter import Parameter, reject_reset
 
 
@@ -54,7 +55,7 @@ class LIF(NeuronModel):
         v = jnp.where(spiked, self.vreset.value, y[:, 0])
         return jnp.stack([v, y[:, 1]], axis=1)
 
-    def closed_form(self) -> LinearFlow:
+    def closed_form(self) -> AbstractExponentialFlow:
         return LinearFlow(
             leak=1 / self.tmem.value,
             drive=self.ic / self.tmem.value,

@@ -5,6 +5,9 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..flows.adaptive import AdaptiveThresholdFlow
+from ..flows.base import AbstractFlow
+from ..flows.linear import LinearFlow
 from .base import NeuronModel
 from .declared import bias, hyperparameter, initial_state
 from .parameter import Parameter, reject
@@ -61,3 +64,14 @@ class MAT(NeuronModel):
         h1 = y[:, 2] + jnp.where(spiked, self.alpha1.value, 0)
         h2 = y[:, 3] + jnp.where(spiked, self.alpha2.value, 0)
         return jnp.stack([y[:, 0], y[:, 1], h1, h2], axis=1)
+
+    def closed_form(self) -> AbstractFlow:
+        neuron = LinearFlow(
+            leak=1 / self.tmem.value,
+            drive=self.ic / self.tmem.value,
+            thresh=self.omega.value,
+            vreset=jnp.zeros_like(self.omega.value),
+            coupling=1 / self.tmem.value,
+            decay=1 / self.tsyn.value,
+        )
+        return AdaptiveThresholdFlow(neuron, (1 / self.t1.value, 1 / self.t2.value))

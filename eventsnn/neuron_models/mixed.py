@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from .base import NeuronModel
+from ..flows.base import AbstractFlow
+from .base import NeuronModel, valid_closed_form
 from .declared import MadeBy, constructor_with, keywords_of
 from .parameter import Parameter, per_neuron
 
@@ -72,34 +73,34 @@ class AbstractMixed(NeuronModel):
 
     def init_state(self, n_neurons: int) -> Float[Array, "neurons channels"]:
         model = self.per_neuron(n_neurons)
-        return model._joined([part.init_state(n_neurons) for part in model.parts])
+        return model.joined([part.init_state(n_neurons) for part in model.parts])
 
     def dynamics(self, t, y, args: Any) -> Float[Array, "neurons channels"]:
         model = self.per_neuron(y.shape[0])
-        return model._joined(model._each(y, lambda part, own: part.dynamics(t, own, args)))
+        return model.joined(model.each(y, lambda part, own: part.dynamics(t, own, args)))
 
     def spike_condition(self, t, y, args: Any) -> Float[Array, " neurons"]:
         model = self.per_neuron(y.shape[0])
-        return model._chosen(model._each(y, lambda part, own: part.spike_condition(t, own, args)))
+        return model.chosen(model.each(y, lambda part, own: part.spike_condition(t, own, args)))
 
     def input_spikes(self, y, weights: Float[Array, "neurons *ports"]) -> Float[Array, "neurons channels"]:
         model = self.per_neuron(y.shape[0])
-        return model._joined(model._each(y, lambda part, own: part.input_spikes(own, weights)))
+        return model.joined(model.each(y, lambda part, own: part.input_spikes(own, weights)))
 
     def reset_spiked(self, y, spiked: Bool[Array, " neurons"]) -> Float[Array, "neurons channels"]:
         model = self.per_neuron(y.shape[0])
-        return model._joined(model._each(y, lambda part, own: part.reset_spiked(own, spiked)))
+        return model.joined(model.each(y, lambda part, own: part.reset_spiked(own, spiked)))
 
     def observe(self, y) -> Float[Array, "neurons channels"]:
         model = self.per_neuron(y.shape[0])
-        return model._joined(model._each(y, lambda part, own: part.observe(own)))
+        return model.joined(model.each(y, lambda part, own: part.observe(own)))
 
     def emits(self, y) -> Bool[Array, " neurons"] | None:
         model = self.per_neuron(y.shape[0])
-        emits = model._each(y, lambda part, own: part.emits(own))
+        emits = model.each(y, lambda part, own: part.emits(own))
         if all(one is None for one in emits):
             return None
-        return model._chosen([jnp.ones(y.shape[0], bool) if one is None else one for one in emits])
+        return model.chosen([jnp.ones(y.shape[0], bool) if one is None else one for one in emits])
 
     def spike_values(self) -> Float[Array, "*neurons"] | None:
         model = self.per_neuron(sum(self.sizes))
@@ -108,14 +109,19 @@ class AbstractMixed(NeuronModel):
         if not known:
             return None
         one = jnp.ones(sum(self.sizes), known[0].dtype)
-        return model._chosen([one if value is None else one * value for value in values])
+        return model.chosen([one if value is None else one * value for value in values])
 
     def with_current(self, current: Float[Array, "*neurons"]) -> Self:
         model = self.per_neuron(sum(self.sizes))
         parts = tuple(part.with_current(current) for part in model.parts)
         return eqx.tree_at(lambda model: model.parts, model, parts)
 
-    def _each(self, y: Float[Array, "neurons channels"], call: Callable[[NeuronModel, Array], Any]) -> list[Any]:
+    def closed_form(self) -> AbstractFlow | None:
+        if any(valid_closed_form(part) is None for part in self.parts):
+            return None
+        return _MixedFlow(self.per_neuron(sum(self.sizes)))
+
+    def each(self, y: Float[Array, "neurons channels"], call: Callable[[NeuronModel, Array], Any]) -> list[Any]:
         """What every part says of its own channels. The rows of others hold its initial state, where it is at home."""
         states = [
             jnp.where(self._of_part(k)[:, None], y[:, self._columns(k)], part.init_state(y.shape[0]))
@@ -123,12 +129,12 @@ class AbstractMixed(NeuronModel):
         ]
         return [call(part, state) for part, state in zip(self.parts, states, strict=True)]
 
-    def _joined(self, outs: list[Array]) -> Float[Array, "neurons channels"]:
+    def joined(self, outs: list[Array]) -> Float[Array, "neurons channels"]:
         """Each neuron's row from its own part, with 0 in the channels that it does not have."""
         full = [jnp.zeros((out.shape[0], len(self.channels)), out.dtype) for out in outs]
-        return self._chosen([zero.at[:, self._columns(k)].set(outs[k]) for k, zero in enumerate(full)])
+        return self.chosen([zero.at[:, self._columns(k)].set(outs[k]) for k, zero in enumerate(full)])
 
-    def _chosen(self, outs: list[Array]) -> Array:
+    def chosen(self, outs: list[Array]) -> Array:
         """Each neuron's row from what its own part gives."""
         chosen = outs[0]
         for k, out in enumerate(outs[1:], start=1):
@@ -142,6 +148,27 @@ class AbstractMixed(NeuronModel):
 
     def _columns(self, k: int) -> np.ndarray:
         return np.array([self.channels.index(name) for name in self.models[k].channels])
+
+
+class _MixedFlow(AbstractFlow):
+    """The flow of a layer all of whose parts have one."""
+
+    model: AbstractMixed
+
+    def after(self, y: Float[Array, "neurons channels"], dt: Float[Array, " neurons"]) -> Array:
+        return self.model.joined(self.model.each(y, lambda part, own: _flow_of(part).after(own, dt)))
+
+    def first_crossing(self, y, dt, resolution) -> Float[Array, " neurons"]:
+        def crossing(part: NeuronModel, own: Array) -> Array:
+            return _flow_of(part).first_crossing(own, dt, resolution)
+
+        return self.model.chosen(self.model.each(y, crossing))
+
+
+def _flow_of(part: NeuronModel) -> AbstractFlow:
+    flow = valid_closed_form(part)
+    assert flow is not None
+    return flow
 
 
 def Mixed(*parts: tuple[Any, ...]) -> type[NeuronModel]:

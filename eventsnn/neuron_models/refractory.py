@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .base import NeuronModel
+from ..flows.base import AbstractFlow
+from .base import NeuronModel, valid_closed_form
 from .declared import Declaration, MadeBy, declare
 from .parameter import Parameter
-from .wrapper import AbstractWrapper, checked_model, wrap
+from .wrapper import AbstractWrapper, WrappedFlow, checked_model, wrap
 
 
 class AbstractRefractory(AbstractWrapper):
@@ -61,6 +62,32 @@ class AbstractRefractory(AbstractWrapper):
         flag = jnp.where(begins, 1, jnp.where(ends, 0, own[:, 0]))
         remaining = jnp.where(begins, self.tref.value, jnp.where(ends, 0, own[:, 1]))
         return self.join(inside, jnp.stack([flag, remaining], axis=1))
+
+    def closed_form(self) -> AbstractFlow | None:
+        inside = valid_closed_form(self.neuron)
+        held = inside if inside is None or not self.held else inside.held(self.held)
+        return None if inside is None or held is None else _RefractoryFlow(self, inside, held)
+
+
+class _RefractoryFlow(WrappedFlow):
+    """The flow of neurons some of which are refractory: `while_refractory` is that of the model inside then."""
+
+    while_refractory: AbstractFlow
+
+    def after(self, y: Float[Array, "neurons channels"], dt: Float[Array, " neurons"]) -> Array:
+        inside, own = self.wrapper.split(y)
+        free, held = self.inside.after(inside, dt), self.while_refractory.after(inside, dt)
+        # What is left of the refractory time falls by 1 per ms.
+        left = jnp.stack([own[:, 0], own[:, 1] - dt * own[:, 0]], axis=1)
+        return self.wrapper.join(jnp.where(own[:, :1] > 0.5, held, free), left)
+
+    def first_crossing(self, y, dt, resolution) -> Float[Array, " neurons"]:
+        inside, own = self.wrapper.split(y)
+        ends = jnp.where(own[:, 1] <= dt, own[:, 1], jnp.inf)
+        return jnp.where(own[:, 0] > 0.5, ends, self.inside.first_crossing(inside, dt, resolution))
+
+    def held(self, channels: tuple[int, ...]) -> AbstractFlow | None:
+        return None
 
 
 def Refractory(

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..flows.two_stage import TwoStageFlow
 from .base import NeuronModel
 from .declared import bias, hyperparameter, initial_state
 from .parameter import Parameter, reject_reset
@@ -32,8 +33,8 @@ class TwoCompartment(NeuronModel):
     thresh: Parameter = hyperparameter(1.0, "threshold of the soma")
     tsoma: Parameter = hyperparameter(10.0, "time constant of the soma in ms", positive=True)
     tdend: Parameter = hyperparameter(20.0, "time constant of the dendrite in ms", positive=True)
-    gsoma: Parameter = hyperparameter(1.0, "coupling of the soma to the dendrite, in units of its leak")
-    gdend: Parameter = hyperparameter(0.2, "coupling of the dendrite to the soma, in units of its leak")
+    gsoma: Parameter = hyperparameter(1.0, "coupling of the soma to the dendrite, in units of its leak", positive=True)
+    gdend: Parameter = hyperparameter(0.2, "coupling of the dendrite to the soma, in units of its leak", positive=True)
     tsyn: Parameter = hyperparameter(5.0, "time constant of I in ms", positive=True)
     vreset: Parameter = hyperparameter(0.0, "what the soma becomes after a spike, below `thresh`")
     y0: Parameter = initial_state(0.0)
@@ -58,3 +59,15 @@ class TwoCompartment(NeuronModel):
     def reset_spiked(self, y, spiked: Bool[Array, " neurons"]) -> Float[Array, "neurons channels"]:
         soma = jnp.where(spiked, self.vreset.value, y[:, 0])
         return jnp.stack([soma, y[:, 1], y[:, 2]], axis=1)
+
+    def closed_form(self) -> TwoStageFlow:
+        return TwoStageFlow(
+            leak=(1 + self.gsoma.value) / self.tsoma.value,
+            coupling=self.gsoma.value / self.tsoma.value,
+            drive=self.ic / self.tsoma.value,
+            back=self.gdend.value / self.tdend.value,
+            stage_leak=(1 + self.gdend.value) / self.tdend.value,
+            stage_coupling=1 / self.tdend.value,
+            decay=1 / self.tsyn.value,
+            thresh=self.thresh.value,
+        )

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .base import NeuronModel
+from ..flows.base import AbstractFlow
+from .base import NeuronModel, valid_closed_form
 from .currents import AbstractCurrent, as_current, for_neurons
 from .declared import Declaration, MadeBy, declare
 from .wrapper import AbstractWrapper, checked_model, wrap
@@ -41,15 +42,23 @@ class AbstractWithBiasCurrent(AbstractWrapper):
 
     def dynamics(self, t, y, args: Any) -> Float[Array, "neurons channels"]:
         inside, own = self.split(y)
+        dy = self.with_present_current(t, own).dynamics(t, inside, args)
+        return self.join(dy, jnp.zeros_like(own))
+
+    def closed_form(self) -> AbstractFlow | None:
+        inside = valid_closed_form(self.neuron)
+        return None if inside is None or not self.current.is_piecewise_constant() else _DrivenFlow(self)
+
+    def with_present_current(self, t: Any, own: Float[Array, "neurons 1"]) -> NeuronModel:
+        """The model inside, with the current that it receives at time `t`."""
         times = self._times(own)
         # How many breakpoints are behind says which, since they come in order.
         order = jnp.sort(times, axis=1)
-        count = jnp.round(own[:, :1]).astype(jnp.int32)
+        count = jnp.round(own).astype(jnp.int32)
         latest = jnp.take_along_axis(order, jnp.maximum(count - 1, 0), axis=1) if times.shape[1] else times
         passed = (count > 0) & (times <= latest)
-        current = jnp.broadcast_to(self.current(t, passed), inside.shape[:1])
-        dy = self.neuron.with_current(current).dynamics(t, inside, args)
-        return self.join(dy, jnp.zeros_like(own))
+        current: Any = self.current
+        return self.neuron.with_current(jnp.broadcast_to(current(t, passed), own.shape[:1]))
 
     def breakpoints(self) -> Float[Array, "*neurons times"] | None:
         times = self.current.breakpoints()
@@ -66,6 +75,25 @@ class AbstractWithBiasCurrent(AbstractWrapper):
             return jnp.zeros((own.shape[0], 0), own.dtype)
         times = jnp.maximum(jax.lax.stop_gradient(times), 0)
         return jnp.broadcast_to(times, (own.shape[0], times.shape[-1]))
+
+
+class _DrivenFlow(AbstractFlow):
+    """The flow of neurons whose current is constant between its breakpoints."""
+
+    wrapper: AbstractWithBiasCurrent
+
+    def after(self, y: Float[Array, "neurons channels"], dt: Float[Array, " neurons"]) -> Array:
+        inside, own = self.wrapper.split(y)
+        return self.wrapper.join(self._flow(own).after(inside, dt), own)
+
+    def first_crossing(self, y, dt, resolution) -> Float[Array, " neurons"]:
+        inside, own = self.wrapper.split(y)
+        return self._flow(own).first_crossing(inside, dt, resolution)
+
+    def _flow(self, own: Float[Array, "neurons 1"]) -> AbstractFlow:
+        flow = valid_closed_form(self.wrapper.with_present_current(jnp.zeros((), own.dtype), own))
+        assert flow is not None
+        return flow
 
 
 def WithBiasCurrent(model: type[NeuronModel]) -> type[NeuronModel]:

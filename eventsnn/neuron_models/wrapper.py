@@ -8,7 +8,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .base import NeuronModel
+from ..flows.base import AbstractFlow
+from .base import NeuronModel, valid_closed_form
 from .declared import Declaration, MadeBy, constructor_with, keywords_of, make_number
 
 
@@ -78,6 +79,11 @@ class AbstractWrapper(NeuronModel):
     def with_current(self, current: Float[Array, "*neurons"]) -> Self:
         return eqx.tree_at(lambda model: model.neuron, self, self.neuron.with_current(current))
 
+    def closed_form(self) -> AbstractFlow | None:
+        """That of the model inside, if it has one."""
+        inside = valid_closed_form(self.neuron)
+        return None if inside is None else WrappedFlow(self, inside)
+
     def split(self, y: Float[Array, "neurons channels"]) -> tuple[Array, Array]:
         """The channels of the model inside, and the wrapper's own."""
         count = y.shape[1] - len(self.own_channels)
@@ -91,6 +97,27 @@ class AbstractWrapper(NeuronModel):
         """Whether the model inside, in the state `y` of its own, calls a crossing a spike."""
         emits = self.neuron.emits(y)
         return jnp.ones(y.shape[0], bool) if emits is None else emits
+
+
+class WrappedFlow(AbstractFlow):
+    """The flow of the model inside, with channels of the wrapper that stand still.
+
+    - `wrapper`: the model that this is the flow of, and `inside` the flow of the one inside.
+    """
+
+    wrapper: AbstractWrapper
+    inside: AbstractFlow
+
+    def after(self, y: Float[Array, "neurons channels"], dt: Float[Array, " neurons"]) -> Array:
+        inside, own = self.wrapper.split(y)
+        return self.wrapper.join(self.inside.after(inside, dt), own)
+
+    def first_crossing(self, y, dt, resolution) -> Float[Array, " neurons"]:
+        return self.inside.first_crossing(self.wrapper.split(y)[0], dt, resolution)
+
+    def held(self, channels: tuple[int, ...]) -> Self | None:
+        inside = self.inside.held(channels)
+        return None if inside is None else type(self)(self.wrapper, inside)
 
 
 def checked_model(name: str, model: type[NeuronModel]) -> type[NeuronModel]:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ...neuron_models.linear_flow import LinearFlow, MaybeArray
+from ...flows.linear import LinearFlow, MaybeArray
 from ..spike_list import at, at_some, put
 from ..turns import Turn, serve_in_turns
 from .forward import Layer, Marks, Seen

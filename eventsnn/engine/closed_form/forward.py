@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ...neuron_models.linear_flow import Coefficients, LinearFlow, MaybeArray
+from ...flows.linear import Coefficients, LinearFlow, MaybeArray
+from ...materialise import materialised
 from ..lanes import FINE, NOT_FINITE, RESET_HIGH, STEP_SMALL
-from ..materialise import materialised
 from ..spike_list import SpikeList, append_some, empty_list, put_some
 from ..turns import Turn, serve_in_turns
 from .schedule import Schedule, Stretches

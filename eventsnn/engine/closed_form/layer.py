@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from ...neuron_models.linear_flow import LinearFlow, MaybeArray
+from ...flows.linear import LinearFlow, MaybeArray
 from ..batching import batched_first, hand_batched
 from ..lanes import Arrivals
 from ..layer_run import LayerRun

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ...neuron_models.linear_flow import LinearFlow, MaybeArray
+from ...flows.linear import LinearFlow, MaybeArray
 from ..spike_list import at
 from .forward import Layer, Run
 from .rates import only_rates

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ...neuron_models.linear_flow import LinearFlow
+from ...flows.linear import LinearFlow
 
 
 def any_rate(wanted: LinearFlow) -> bool:

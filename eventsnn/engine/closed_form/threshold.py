@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ...neuron_models.linear_flow import Coefficients, LinearFlow, MaybeArray
-from ..materialise import materialised
+from ...flows.cubic import root_of_cubic
+from ...flows.linear import Coefficients, LinearFlow, MaybeArray
+from ...materialise import materialised
 
 _Reals = Float[Array, "..."]
 _Bools = Bool[Array, "..."]
@@ -73,7 +74,7 @@ def locate(
     def begin(v, i, limit):
         height, _, slope_at_limit, _ = _above(flow, v, i, limit)
         slope, _ = _slopes(flow, v, i)
-        s = limit * _root_of_cubic(flow.thresh - v, height, slope * limit, slope_at_limit * limit)
+        s = limit * root_of_cubic(flow.thresh - v, height, slope * limit, slope_at_limit * limit)
         _, s, _, _ = polish(v, i, s)
         _, s, close, _ = polish(v, i, s)
         # All in one number, so that XLA makes one kernel of it: negative where it is not good enough.
@@ -98,24 +99,6 @@ def locate(
 
     start = (crosses & (s < 0), jnp.zeros_like(limit), limit, jnp.abs(s), jnp.int32(0))
     return crosses, jax.lax.while_loop(running, refine, start)[3]
-
-
-def _root_of_cubic(below: _Reals, height: _Reals, slope0: _Reals, slope1: _Reals) -> _Reals:
-    """About where the cubic that goes from `-below` at 0 to `height` at 1, with those slopes, is 0."""
-    # The parabola with the slope at 0 is 0 near there.
-    rise = height + below
-    bend = rise - slope0
-    x = 2 * below / (slope0 + jnp.sqrt(jnp.maximum(slope0 * slope0 + 4 * bend * below, 0)))
-    x = jnp.where((x > 0) & (x < 1), x, 0.5)
-    # The cubic is that parabola and twist x² (x - 1).
-    twist = slope0 + slope1 - 2 * rise
-    for _ in range(2):
-        f = -below + x * (slope0 + x * (bend + twist * (x - 1)))
-        first = slope0 + x * (2 * bend + twist * (3 * x - 2))
-        second = 2 * bend + twist * (6 * x - 2)
-        x_new = x - 2 * f / (first + jnp.sqrt(jnp.maximum(first * first - 2 * f * second, 0)))
-        x = jnp.where((x_new > 0) & (x_new < 1), x_new, x)
-    return x
 
 
 def _time_of_fall(flow: LinearFlow, i: _Reals) -> _Reals:

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from ...materialise import materialised
 from ..adjoint import QueryCotangents, of_segment, where_rows
 from ..iteration import next_weights
 from ..lanes import NOTHING
-from ..materialise import materialised
 from ..rows import Channels, Rows, select
 from .forward import ARRIVAL, END, ROOT, Physics
 from .run import Segment

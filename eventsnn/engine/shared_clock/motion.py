@@ -12,14 +12,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ...neuron_models.base import valid_closed_form
-from ...neuron_models.linear_flow import LinearFlow
-from ..closed_form.threshold import locate, slope_at_threshold
+from ...flows.linear import LinearFlow
+from ...materialise import materialised
+from ..closed_form.threshold import locate
 from ..control import AbstractControl
 from ..crossing import PEAK_MARGIN, Bracket, Cubic, condition_and_slope, time_resolution
-from ..materialise import materialised
-from ..rows import Channels, Rows
-from ..step import AbstractStepper
+from ..rows import Channels, Rows, flow_of
+from ..step import AbstractSolver, AbstractStepper, ExactStepper
 from .clock import FREE, NO_SPIKE
 
 # The search for a crossing ends much earlier: each round at least halves a bracket once its first guess has failed.
@@ -50,6 +49,8 @@ class Look(eqx.Module):
 class AbstractMotion(eqx.Module):
     """How a network moves between events. All neurons of a sample have the same time `t` and step size `h`."""
 
+    stepper: eqx.AbstractVar[AbstractStepper]
+
     @abc.abstractmethod
     def start(self, y0: Channels, t_end: _Each) -> tuple[_Each, PyTree]:
         """The size of the first step, and what the step size controller remembers."""
@@ -73,15 +74,14 @@ class AbstractMotion(eqx.Module):
     ) -> tuple[Int[Array, " batch"], _Each]:
         """For the samples in `search`: where neuron `lane` crosses, as the target and size of the next step."""
 
-    @abc.abstractmethod
     def advance(self, rows: Rows, t: _Reals, y: Channels, h: _Reals) -> Channels:
         """The state at the end of a step."""
+        return self.stepper.advance(rows, t, y, h)
 
-    @abc.abstractmethod
     def linearise(self, rows: Rows, t: _Reals, y: Channels, h: _Reals) -> tuple[Channels, Channels, PyTree]:
         """The state at the end of a step, its derivative by `h`, and what `pull_back` wants to know."""
+        return self.stepper.linearise(rows, t, y, h)
 
-    @abc.abstractmethod
     def pull_back(
         self,
         rows: Callable[[PyTree], Rows],
@@ -93,12 +93,13 @@ class AbstractMotion(eqx.Module):
         ct: Channels,
     ) -> tuple[PyTree, _Reals, Channels]:
         """From a cotangent of the end of a step to those of `numbers`, `t` and `y`, for fixed `h`."""
+        return self.stepper.pull_back(rows, numbers, t, y, h, known, ct)
 
 
 class NumericalMotion(AbstractMotion):
     """By the steps of a solver."""
 
-    stepper: AbstractStepper
+    stepper: AbstractSolver
     control: AbstractControl
 
     def start(self, y0, t_end):
@@ -106,7 +107,7 @@ class NumericalMotion(AbstractMotion):
         return jnp.min(h, axis=1), memory
 
     def attempt(self, rows, t, y, h, g0, memory, running):
-        step = materialised(running, lambda t, y, h: self.stepper.step(rows.dynamics, t, y, h), t, y, h)
+        step = materialised(running, lambda t, y, h: self.stepper.step(rows, t, y, h), t, y, h)
 
         def look(t, y, h, step, memory, g0):
             _, d0 = condition_and_slope(rows, t, y, step.slope0)
@@ -138,7 +139,7 @@ class NumericalMotion(AbstractMotion):
 
         def turn(state: _Search) -> _Search:
             x = state.bracket.x
-            step = self.stepper.step(rows.dynamics, t, y, x)
+            step = self.stepper.step(rows, t, y, x)
             g, slope = condition_and_slope(rows, t + x, step.y1, step.slope1)
             refined, found = state.bracket.refine(g, slope, time_resolution(t + x))
             # Above threshold at the peak: the crossing lies before it. Below, there is none.
@@ -160,15 +161,6 @@ class NumericalMotion(AbstractMotion):
         end = jax.lax.while_loop(running, turn, start)
         return end.target[:, 0], end.x[:, 0]
 
-    def advance(self, rows, t, y, h):
-        return self.stepper.advance(rows.dynamics, t, y, h)
-
-    def linearise(self, rows, t, y, h):
-        return self.stepper.linearise(rows.dynamics, t, y, h)
-
-    def pull_back(self, rows, numbers, t, y, h, known, ct):
-        return self.stepper.pull_back(lambda n: rows(n).dynamics, numbers, t, y, h, known, ct)
-
 
 class _Search(eqx.Module):
     """The search for the crossing of one neuron of each sample: `probing` a peak, or closing in."""
@@ -182,53 +174,49 @@ class _Search(eqx.Module):
 
 
 class ExactMotion(AbstractMotion):
-    """In closed form, for models whose free dynamics are linear."""
+    """In closed form."""
+
+    stepper: ExactStepper = ExactStepper()
 
     def start(self, y0, t_end):
         return t_end, ()
 
     def attempt(self, rows, t, y, h, g0, memory, running):
-        flow, (v, i) = _flow(rows), _split(y)
+        resolution, below = time_resolution(t + h), (g0 < 0) & (h > 0)
         y1 = self.advance(rows, t, y, h)
-        place = jnp.full(v.shape, jnp.inf, v.dtype)
-        slope = place
-        if flow.thresh is not None:
-            flow = jax.tree.map(lambda number: jnp.broadcast_to(number, v.shape), flow)
-            resolution, below = time_resolution(t + h), (g0 < 0) & (h > 0)
-            crosses, s = locate(flow, v, i, h, resolution / 4, below, running)
-            slope = jnp.broadcast_to(slope_at_threshold(flow, _split(y1)[1]), v.shape)
-            # A step that ends a rounding error below threshold ends at the crossing.
-            touches = below & ~crosses & (slope > 0) & (y1[0] + slope * resolution >= flow.thresh)
-            place = jnp.where(crosses, jnp.minimum(s, h), jnp.where(touches, h, jnp.inf))
-        every = jnp.ones(v.shape[:1], bool)
+        s = _first_crossing(rows, y, y1, h, resolution / 4, below, running)
+        g1, slope = condition_and_slope(rows, t + h, y1, rows.dynamics(t + h, y1))
+        crosses = below & (s <= h)
+        # A step that ends a rounding error below threshold ends at the crossing.
+        touches = below & ~crosses & (slope > 0) & (g1 + slope * resolution >= 0)
+        place = jnp.where(crosses, s, jnp.where(touches, h, jnp.inf))
+        every = jnp.ones(g0.shape[:1], bool)
         # A step is as long as it may be.
-        return y1, Look(place, jnp.isfinite(place), slope, every, jnp.full(v.shape[:1], jnp.inf, v.dtype), memory)
+        return y1, Look(place, jnp.isfinite(place), slope, every, jnp.full(g0.shape[:1], jnp.inf, g0.dtype), memory)
 
     def locate(self, rows, t, y, h, lane, look, search):
         x = jnp.take_along_axis(look.place, lane[:, None], axis=1)[:, 0]
         return jnp.where(search, lane, FREE), x
 
-    def advance(self, rows, t, y, h):
-        flow, (v, i) = _flow(rows), _split(y)
-        return tuple(x for x in flow.advance(flow.coefficients(h), v, i) if x is not None)
 
-    def linearise(self, rows, t, y, h):
-        y1, by_h = jax.jvp(lambda h: self.advance(rows, t, y, h), (h,), (jnp.ones_like(h),))
-        return y1, by_h, ()
+def _first_crossing(
+    rows: Rows, y: Channels, y1: Channels, h: _Reals, resolution: _Reals, below: _Bools, running
+) -> _Reals:
+    if not rows.has_one_current:
+        return rows.first_crossing(y, y1, h, resolution, below)[0]
+    flow = _linear_flow(rows)
+    if flow.thresh is None:
+        return jnp.full_like(h, jnp.inf)
+    flow = jax.tree.map(lambda number: jnp.broadcast_to(number, h.shape), flow)
+    crosses, s = locate(flow, y[0], y[1] if len(y) > 1 else None, h, resolution, below, running)
+    return jnp.where(crosses, jnp.minimum(s, h), jnp.inf)
 
-    def pull_back(self, rows, numbers, t, y, h, known, ct):
-        _, pull = jax.vjp(lambda n, t, y: self.advance(rows(n), t, y, h), numbers, t, y)
-        return pull(ct)
 
-
-def _flow(rows: Rows) -> LinearFlow:
+def _linear_flow(rows: Rows) -> LinearFlow:
     """The closed form of every sample's model: each number with the batch in front, or 1 where all share it."""
 
-    def one(numbers) -> LinearFlow:
-        flow = valid_closed_form(eqx.combine(numbers, rows.rest))
-        if flow is None:
-            raise ValueError("this model has no closed form")
-        return flow
+    def one(numbers) -> Any:
+        return flow_of(eqx.combine(numbers, rows.rest))
 
     shared = all(leaf.shape[0] == 1 for leaf in jax.tree.leaves(rows.numbers))
     if shared:
@@ -236,7 +224,3 @@ def _flow(rows: Rows) -> LinearFlow:
     axes = jax.tree.map(lambda leaf: None if leaf.shape[0] == 1 else 0, rows.numbers)
     numbers = jax.tree.map(lambda leaf: leaf[0] if leaf.shape[0] == 1 else leaf, rows.numbers)
     return jax.vmap(one, in_axes=(axes,))(numbers)
-
-
-def _split(y: Channels) -> tuple[_Reals, Any]:
-    return y[0], (y[1] if len(y) > 1 else None)

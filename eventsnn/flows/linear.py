@@ -1,17 +1,19 @@
 """Neurons whose free dynamics are linear, and therefore known in closed form."""
 
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from .exponentials import AbstractExponentialFlow
+from .growth import relative_growth
 
 MaybeArray: TypeAlias = Any
 """An array, or `None` where a neuron has no such thing: no current, or no threshold."""
 
 
-class LinearFlow(eqx.Module):
+class LinearFlow(AbstractExponentialFlow):
     r"""A potential that leaks, driven by a constant and by a current that decays.
 
     **Free dynamics**
@@ -66,6 +68,37 @@ class LinearFlow(eqx.Module):
             return v_end, None
         return v_end + through.feed * i, through.fade * i
 
+    def after(self, y: Float[Array, "neurons channels"], dt: Float[Array, " neurons"]) -> Array:
+        return _join(*self.advance(self.coefficients(dt), *self._split(y)))
+
+    def first_crossing(self, y, dt, resolution) -> Float[Array, " neurons"]:
+        return jnp.full_like(dt, jnp.inf) if self.thresh is None else super().first_crossing(y, dt, resolution)
+
+    def velocity(self, y: Float[Array, "neurons channels"]) -> Float[Array, "neurons channels"]:
+        v, i = self._split(y)
+        dv = self.drive - self.leak * v
+        return dv[:, None] if i is None else _join(dv + self.coupling * i, -self.decay * i)
+
+    def height(self, y: Float[Array, "neurons channels"]) -> Float[Array, " neurons"]:
+        return y[:, 0] - self.thresh
+
+    def rates(self) -> tuple[Float[Array, "*neurons"], ...]:
+        return (self.leak,) if self.decay is None else (self.leak, self.decay)
+
+    def held(self, channels: tuple[int, ...]) -> Self:
+        def still(number: MaybeArray, channel: int) -> MaybeArray:
+            return jnp.zeros_like(number) if channel in channels and number is not None else number
+
+        leak, drive, coupling = (still(number, 0) for number in (self.leak, self.drive, self.coupling))
+        return type(self)(leak, drive, self.thresh, self.vreset, coupling, still(self.decay, 1))
+
+    def _split(self, y: Float[Array, "neurons channels"]) -> tuple[Array, MaybeArray]:
+        return y[:, 0], None if self.decay is None else y[:, 1]
+
+
+def _join(v: Float[Array, " neurons"], i: MaybeArray) -> Float[Array, "neurons channels"]:
+    return v[:, None] if i is None else jnp.stack([v, i], axis=1)
+
 
 class Coefficients(eqx.Module):
     """The flow over some stretch of time: `V -> keep V + feed I + gain d`, `I -> fade I`."""
@@ -80,47 +113,3 @@ class Coefficients(eqx.Module):
         if i is None or self.feed is None:
             return self.keep * v, None
         return self.keep * v, self.fade * i + self.feed * v
-
-
-@jax.custom_jvp
-def relative_growth(z: Float[Array, "..."]) -> Float[Array, "..."]:
-    """`(exp(z) - 1) / z`, and 1 at 0."""
-    zero = z == 0
-    return jnp.where(zero, 1, jnp.expm1(z) / jnp.where(zero, 1, z))
-
-
-@relative_growth.defjvp
-def _relative_growth_jvp(primals, tangents):
-    (z,), (dz,) = primals, tangents
-    value = relative_growth(z)
-    near = jnp.abs(z) < 0.1
-    # The derivative (exp(z) - value) / z loses its digits near 0, where its series is short.
-    series = jnp.zeros_like(z)
-    for n in reversed(range(9)):
-        series = series * z + (n + 1) / _factorial(n + 2)
-    slope = jnp.where(near, series, (jnp.exp(z) - value) / jnp.where(near, 1, z))
-    return value, slope * dz
-
-
-def _factorial(n: int) -> float:
-    return n * _factorial(n - 1) if n > 1 else 1.0
-
-
-@jax.custom_jvp
-def relative_log(z: Float[Array, "..."]) -> Float[Array, "..."]:
-    """`log(1 + z) / z`, and 1 at 0."""
-    zero = z == 0
-    return jnp.where(zero, 1, jnp.log1p(z) / jnp.where(zero, 1, z))
-
-
-@relative_log.defjvp
-def _relative_log_jvp(primals, tangents):
-    (z,), (dz,) = primals, tangents
-    value = relative_log(z)
-    near = jnp.abs(z) < 0.05
-    # As above: Σ (-z)^(n-1) n/(n+1), with a minus sign.
-    series = jnp.zeros_like(z)
-    for n in reversed(range(1, 13)):
-        series = -series * z - n / (n + 1)
-    slope = jnp.where(near, series, (1 / (1 + z) - value) / jnp.where(near, 1, z))
-    return value, slope * dz
