@@ -79,26 +79,28 @@ class AbstractExponentialFlow(AbstractFlow):
 
         crosses = jnp.any(above, axis=0)
         places, heights, slopes = ends(places), ends(values[0]), ends(values[1])
-        s = _zero_between(lambda s: at(s)[:2], places, heights, slopes, crosses[None], resolution, self._rounding(y))
+        s = _zero_between(
+            lambda s: tuple(at(s)[:2]), places, heights, slopes, crosses[None], resolution, self._rounding(y)
+        )
         return jnp.where(crosses, s[0], jnp.inf)
 
     def may_cross(self, y, y_end, dt) -> Bool[Array, " neurons"]:
         rates = [jnp.broadcast_to(rate, dt.shape) for rate in self.rates()]
         start, end = self._chain(rates, y), self._chain(rates, y_end)
         # As many zeros at most as signs change less often along the functions at the end than at the start: a theorem
-        # of Budan and Fourier, in the form that it has for such functions.
-        zeros = _sign_changes(start) - _sign_changes(end)
+        # of Budan and Fourier, in the form that it has for such functions. The last one keeps its sign, and of those
+        # that rounding has made of nothing at the end any sign is possible.
+        noise = 16 * jnp.finfo(dt.dtype).eps * self._sizes(rates, jnp.abs(y) + jnp.abs(y_end))
+        end = jnp.concatenate([end[:-1], start[-1:]])
+        unsure = (jnp.abs(end) <= noise).at[-1].set(False)
+        zeros = _sign_changes(start, jnp.zeros_like(unsure)) - _sign_changes(end, unsure)
         # And f gains no more than the largest values of the others, one after the other, let it.
         bound = start[-1]
         for k in reversed(range(1, len(rates))):
             rate, behind = rates[k - 1], rates[k]
             bound = start[k] + jnp.maximum(bound, 0) * dt * relative_growth((rate - behind) * dt)
-            if k == len(rates) - 1:
-                # This one rises or falls all the way.
-                bound = jnp.minimum(bound, jnp.maximum(start[k], jnp.exp(rate * dt) * end[k]))
         top = start[0] + jnp.maximum(bound, 0) * dt * relative_growth(-rates[0] * dt)
-        rounding = 4 * self._rounding(y)
-        return (end[0] + rounding >= 0) | ((zeros > 1) & ~(top + rounding < 0))
+        return (end[0] + noise[0] >= 0) | ((zeros > 1) & ~(top + noise[0] < 0))
 
     def _chain(self, rates, y) -> Float[Array, "functions neurons"]:
         """F and all functions behind it."""
@@ -114,13 +116,47 @@ class AbstractExponentialFlow(AbstractFlow):
 
     def _rounding(self, y: Float[Array, "neurons channels"]) -> Float[Array, " neurons"]:
         """By how much rounding may move the spike condition."""
-        base, pull = jax.vjp(self.height, jnp.zeros_like(y))
-        (slopes,) = pull(jnp.ones_like(base))
+        base, slopes = self._height_parts(y)
         return 2 * jnp.finfo(y.dtype).eps * (jnp.abs(base) + jnp.sum(jnp.abs(slopes * y), axis=1))
 
+    def _sizes(self, rates, size: Float[Array, "neurons channels"]) -> Float[Array, "functions neurons"]:
+        """How large the terms are that f and the functions behind it are sums of, where channels have that `size`."""
+        zero = jnp.zeros_like(size)
+        base, slopes = self._height_parts(size)
+        columns = []
+        for channel in range(size.shape[1]):
+            _, column = jax.jvp(self.velocity, (zero,), (zero.at[:, channel].set(1),))
+            columns.append(jnp.abs(column))
 
-def _sign_changes(functions: Float[Array, "functions neurons"]) -> Int[Array, " neurons"]:
-    return jnp.sum((functions[:-1] < 0) != (functions[1:] < 0), axis=0)
+        def moved(size):
+            return sum(column * size[:, channel, None] for channel, column in enumerate(columns))
+
+        def seen(size):
+            return jnp.sum(jnp.abs(slopes) * size, axis=1)
+
+        sizes = [jnp.abs(base) + seen(size)]
+        size = moved(size) + jnp.abs(self.velocity(zero))
+        for rate in rates:
+            sizes.append(seen(size))
+            size = moved(size) + rate[:, None] * size
+        return jnp.stack(sizes)
+
+    def _height_parts(self, y: Float[Array, "neurons channels"]) -> tuple[Array, Array]:
+        """The spike condition of a state of zeros, and its derivatives by the channels."""
+        base, pull = jax.vjp(self.height, jnp.zeros_like(y))
+        return base, pull(jnp.ones_like(base))[0]
+
+
+def _sign_changes(
+    functions: Float[Array, "functions neurons"], unsure: Bool[Array, "functions neurons"]
+) -> Int[Array, " neurons"]:
+    """How often the sign changes from one function to the next, without those that are `unsure`."""
+    negative = functions[0] < 0
+    count = jnp.zeros(negative.shape, jnp.int32)
+    for f, skip in zip(functions[1:], unsure[1:], strict=True):
+        other = ~skip & ((f < 0) != negative)
+        count, negative = count + other.astype(jnp.int32), negative != other
+    return count
 
 
 def _around(zeros: Float[Array, "zeros neurons"], dt: Float[Array, " neurons"]) -> Float[Array, "places neurons"]:
