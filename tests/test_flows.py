@@ -24,6 +24,7 @@ from eventsnn import (
     EvNN,
     ExpLIF,
     FFEvNN,
+    LeakyIntegrator,
     LinearFlow,
     Mixed,
     NeuronModel,
@@ -260,7 +261,7 @@ def test_a_threshold_just_under_a_maximum_is_met_and_one_just_over_it_is_not(kin
 
 # A model, the keywords of its network, and the closed form's parts that gradients are taken by.
 PULSE = StepCurrent(1.2, 5.0, 14.0) + StepCurrent(-0.5, 9.0)
-SUMMED = Mixed((LIF, 2), (ALIF, 2), (AlphaLIF, 2))
+SUMMED = Mixed((LIF, 2), (ALIF, 2), (AlphaLIF, 1), (LeakyIntegrator, 1))
 CASES: dict[str, tuple[type[NeuronModel], dict[str, Any], tuple[str, ...]]] = {
     "AlphaLIF": (AlphaLIF, {}, ("tsyn", "tmem", "thresh", "vreset")),
     "DualExpLIF": (DualExpLIF, {"trise": 1.0}, ("trise", "tdecay", "tmem", "thresh", "vreset")),

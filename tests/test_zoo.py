@@ -12,6 +12,7 @@ from zoo import MAX_SPIKES, NEURONS, SAMPLES
 
 import eventsnn
 from eventsnn import FFEvNN, check_neuron_model
+from eventsnn.neuron_models.base import valid_closed_form
 
 EVERY = list(zoo.DRIVES)
 SPIKING = [name for name in EVERY if name != "LeakyIntegrator"]
@@ -41,13 +42,15 @@ def test_spikes_and_states_are_those_of_the_oracle(name):
     looks = np.array([0.3, 0.55, 0.8, 1.0]) * case.t_end
     trains = np.asarray(jax.jit(jax.vmap(lambda x: all_spikes(net, x)))(x))
     shown = np.asarray(jax.jit(jax.vmap(lambda x: net.state_at_t(x, jnp.asarray(looks))))(x))
+    # Right to rounding where there is a closed form; the oracle is good for as much.
+    accuracy = 1e-6 if valid_closed_form(net.neurons[0]) is None else 1e-10
     total = 0
     for sample in range(SAMPLES):
         for neuron in range(NEURONS):
             expected = zoo.oracle_spikes(case, sample, neuron)
             found = trains[sample, neuron]
             assert np.isfinite(found).sum() == len(expected), (sample, neuron, found, expected)
-            np.testing.assert_allclose(found[: len(expected)], expected, rtol=0, atol=1e-6)
+            np.testing.assert_allclose(found[: len(expected)], expected, rtol=0, atol=accuracy)
             total += len(expected)
             states = zoo.oracle_states(case, sample, neuron, looks)
             found = shown[sample, neuron][:, : states.shape[1]]

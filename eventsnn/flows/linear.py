@@ -4,7 +4,7 @@ from typing import Any, Self, TypeAlias
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from .exponentials import AbstractExponentialFlow
 from .growth import relative_growth
@@ -73,6 +73,9 @@ class LinearFlow(AbstractExponentialFlow):
 
     def first_crossing(self, y, dt, resolution) -> Float[Array, " neurons"]:
         return jnp.full_like(dt, jnp.inf) if self.thresh is None else super().first_crossing(y, dt, resolution)
+
+    def may_cross(self, y, y_end, dt) -> Bool[Array, " neurons"]:
+        return jnp.zeros(dt.shape, bool) if self.thresh is None else super().may_cross(y, y_end, dt)
 
     def velocity(self, y: Float[Array, "neurons channels"]) -> Float[Array, "neurons channels"]:
         v, i = self._split(y)

@@ -44,6 +44,9 @@ class _Once(WrappedFlow):
         crossing = super().first_crossing(y, dt, resolution)
         return jnp.where(self.wrapper.silent(*self.wrapper.split(y)), jnp.inf, crossing)
 
+    def may_cross(self, y, y_end, dt) -> Bool[Array, " neurons"]:
+        return super().may_cross(y, y_end, dt) & ~self.wrapper.silent(*self.wrapper.split(y))
+
 
 def AtMostOneSpike(model: type[NeuronModel]) -> type[NeuronModel]:
     """Neurons of `model` that never spike again after their first spike; their state moves on from its reset.

@@ -126,10 +126,10 @@ class NeuronModel(eqx.Module):
         return eqx.tree_at(lambda model: model.ic, self, ic + jnp.asarray(current, ic.dtype))
 
     def closed_form(self) -> AbstractFlow | None:
-        """The free dynamics, the threshold, the jump and the reset in closed form, or `None`, the default.
+        """The free dynamics and the threshold in closed form, or `None`, the default.
 
-        It belongs to the model that defines it. If a subclass overrides one of the methods that it
-        stands for, it no longer counts, and the subclass is solved numerically.
+        A `LinearFlow` stands for the jump and the reset as well. It belongs to the model that defines it: in a
+        subclass that overrides one of the methods it no longer counts, and the subclass is solved numerically.
         """
         return None
 

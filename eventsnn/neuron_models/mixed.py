@@ -164,6 +164,11 @@ class _MixedFlow(AbstractFlow):
 
         return self.model.chosen(self.model.each(y, crossing))
 
+    def may_cross(self, y, y_end, dt) -> Bool[Array, " neurons"]:
+        starts, ends = (self.model.each(state, lambda part, own: own) for state in (y, y_end))
+        parts = zip(self.model.parts, starts, ends, strict=True)
+        return self.model.chosen([_flow_of(part).may_cross(start, end, dt) for part, start, end in parts])
+
 
 def _flow_of(part: NeuronModel) -> AbstractFlow:
     flow = valid_closed_form(part)

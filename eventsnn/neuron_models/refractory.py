@@ -86,6 +86,10 @@ class _RefractoryFlow(WrappedFlow):
         ends = jnp.where(own[:, 1] <= dt, own[:, 1], jnp.inf)
         return jnp.where(own[:, 0] > 0.5, ends, self.inside.first_crossing(inside, dt, resolution))
 
+    def may_cross(self, y, y_end, dt) -> Bool[Array, " neurons"]:
+        own = self.wrapper.split(y)[1]
+        return jnp.where(own[:, 0] > 0.5, own[:, 1] <= dt, super().may_cross(y, y_end, dt))
+
     def held(self, channels: tuple[int, ...]) -> AbstractFlow | None:
         return None
 

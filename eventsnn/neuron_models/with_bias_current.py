@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ..flows.base import AbstractFlow
 from .base import NeuronModel, valid_closed_form
@@ -89,6 +89,10 @@ class _DrivenFlow(AbstractFlow):
     def first_crossing(self, y, dt, resolution) -> Float[Array, " neurons"]:
         inside, own = self.wrapper.split(y)
         return self._flow(own).first_crossing(inside, dt, resolution)
+
+    def may_cross(self, y, y_end, dt) -> Bool[Array, " neurons"]:
+        inside, own = self.wrapper.split(y)
+        return self._flow(own).may_cross(inside, self.wrapper.split(y_end)[0], dt)
 
     def _flow(self, own: Float[Array, "neurons 1"]) -> AbstractFlow:
         flow = valid_closed_form(self.wrapper.with_present_current(jnp.zeros((), own.dtype), own))
