@@ -374,7 +374,7 @@ def test_recurrent_networks_give_the_same_spikes_and_gradients_by_both_engines(n
 
         def loss(pair):
             net, x = pair
-            spikes = net.spikes_until_t(x, END, 12)
+            spikes = net.spikes_until_t(x, END, 60)
             return jnp.sum(jnp.where(jnp.isfinite(spikes), jnp.sin(spikes), 0))
 
         by = eqx.filter_jit(eqx.filter_grad(loss))((net, arrivals()))

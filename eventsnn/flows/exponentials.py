@@ -103,7 +103,7 @@ class AbstractExponentialFlow(AbstractFlow):
         return (end[0] + noise[0] >= 0) | ((zeros > 1) & ~(top + noise[0] < 0))
 
     def _chain(self, rates, y) -> Float[Array, "functions neurons"]:
-        """F and all functions behind it."""
+        """The spike condition, and all functions behind it."""
         height, velocity = self.height(y), self.velocity(y)
         functions = [height]
         for number in range(len(rates)):
