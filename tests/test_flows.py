@@ -119,6 +119,8 @@ def random_flow(kind, seed, n=200):
         condition = np.zeros((n, size))
         condition[:, 0], condition[:, 2:] = 1, -1
         y = np.stack(columns, axis=1)
+    # Channels are often exactly 0, such as a threshold's before the first spike.
+    y[:, 1:] *= rng.random(y[:, 1:].shape) < 0.8
     return flow, matrix, condition, thresh, y, rng.exponential(15.0, n)
 
 

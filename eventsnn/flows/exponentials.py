@@ -8,8 +8,8 @@ last function to the first, each by a change of sign, and none is overlooked.
 """
 
 import abc
-from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -46,61 +46,80 @@ class AbstractExponentialFlow(AbstractFlow):
     ) -> Float[Array, " neurons"]:
         known = jnp.any(dt >= 0)
         rates = materialised(known, lambda dt: [jnp.broadcast_to(rate, dt.shape) for rate in self.rates()], dt)
+        start, count, zero = self._chain(rates, y)[:, None], len(rates), jnp.zeros_like(dt)
+        # The derivative of each function is the next one less so much of itself.
+        shifts = jnp.stack([zero, *rates[:-1], zero])[:, None]
+        # How exact zeros behind f are hardly matters: the function before is flat there.
+        eps = jnp.finfo(dt.dtype).eps
+        coarse, rounding = 0.1 * eps**0.25 * dt, self._rounding(y)
+        # What has decayed to less than this has any sign.
+        noise = 16 * eps * self._sizes(rates, y)[:, None]
 
         def at(s: Float[Array, "times neurons"]) -> Float[Array, "functions times neurons"]:
             later = materialised(known, jax.vmap(lambda s: self.after(y, s)), s)
             return jax.vmap(lambda y: self._chain(rates, y), out_axes=1)(later)
 
-        start, end = self._chain(rates, y)[:, None], at(dt[None])
-        zeros = jnp.zeros((0, *dt.shape), dt.dtype)
-        if len(rates) > 1:
-            zeros = jnp.clip(_zero_of_last(rates, start), 0, dt)
-        # How exact these are hardly matters: f is flat there.
-        coarse = 0.1 * jnp.finfo(dt.dtype).eps ** 0.25 * dt
-        for level in reversed(range(1, len(rates) - 1)):
-            places, values = _around(zeros, dt), jnp.concatenate([start, at(zeros), end], axis=1)
-            rate = rates[level - 1]
+        def turn(search: _Search) -> _Search:
+            values = jnp.concatenate([start, at(search.x)], axis=1)
+            # All functions behind f in one loop, because compiling `at` takes long.
+            busy = jnp.any(search.active)
+            sought = jnp.where(busy, search.level, search.level - 1)
+            f, behind = (jax.lax.dynamic_index_in_dim(values, sought + k, keepdims=False) for k in (0, 1))
+            slope = behind - jax.lax.dynamic_index_in_dim(shifts, sought, keepdims=False) * f
+            unclear = jax.lax.dynamic_index_in_dim(noise, sought, keepdims=False)
+            refined = search.refine(f[1:], slope[1:], jnp.zeros_like(slope[1:]), unclear, coarse, coarse, zero)
+            begun = search.begin(sought, jnp.concatenate([zero[None], search.x]), f, slope, unclear)
+            return jax.tree.map(lambda a, b: jnp.where(busy, a, b), refined, begun)
 
-            def look(s, level=level, rate=rate):
-                f = at(s)
-                return f[level], f[level + 1] - rate * f[level]
+        def last_turn(search: _Search) -> _Search:
+            f, slope, *behind = at(search.x)
+            bend = (behind[0] if behind else zero) - shifts[1] * slope
+            return search.refine(f, slope, bend, jnp.zeros_like(f), resolution, coarse, rounding)
 
-            slopes = values[level + 1] - rate * values[level]
-            changes = values[level, :-1] * values[level, 1:] < 0
-            found = _zero_between(look, places, values[level], slopes, changes, coarse, jnp.zeros_like(dt))
-            zeros = jnp.where(changes, found, places[:-1])
-        places, values = _around(zeros, dt), jnp.concatenate([start, at(zeros), end], axis=1)
-        # From one of these places to the next f rises or falls.
-        above = values[0, 1:] >= 0
-        first = above & (jnp.cumsum(above, axis=0) == 1)
-
-        def ends(rows: Float[Array, "places neurons"]) -> Float[Array, "2 neurons"]:
-            return jnp.stack([jnp.sum(jnp.where(first, rows[k : k + first.shape[0]], 0), axis=0) for k in (0, 1)])
-
-        crosses = jnp.any(above, axis=0)
-        places, heights, slopes = ends(places), ends(values[0]), ends(values[1])
-        s = _zero_between(
-            lambda s: tuple(at(s)[:2]), places, heights, slopes, crosses[None], resolution, self._rounding(y)
-        )
-        return jnp.where(crosses, s[0], jnp.inf)
+        # The last but one has a zero that is known; between it and the end the others are looked for.
+        last = jnp.clip(_zero_of_last(rates, start[:, 0]), 0, dt) if count > 1 else dt
+        places = jnp.stack([last, *[dt] * (count - 1)])
+        none = jnp.zeros(places.shape, bool)
+        level = jnp.int32(max(count - 1, 1))
+        search = _Search(level, places, places, places, jnp.ones_like(places), none, jnp.int32(0))
+        search = jax.lax.while_loop(lambda s: (s.level > 0) & (s.rounds < _MAX_ROUNDS * count), turn, search)
+        # Of f itself the first crossing alone is wanted.
+        low, high, x, sign, active = (x[:1] for x in (search.low, search.high, search.x, search.sign, search.active))
+        search = _Search(search.level, low, high, x, sign, active, jnp.int32(0))
+        search = jax.lax.while_loop(lambda s: jnp.any(s.active) & (s.rounds < _MAX_ROUNDS), last_turn, search)
+        return jnp.where(search.sign[0] > 0, search.x[0], jnp.inf)
 
     def may_cross(self, y, y_end, dt) -> Bool[Array, " neurons"]:
         rates = [jnp.broadcast_to(rate, dt.shape) for rate in self.rates()]
-        start, end = self._chain(rates, y), self._chain(rates, y_end)
-        # As many zeros at most as signs change less often along the functions at the end than at the start: a theorem
-        # of Budan and Fourier, in the form that it has for such functions. The last one keeps its sign, and of those
-        # that rounding has made of nothing at the end any sign is possible.
-        noise = 16 * jnp.finfo(dt.dtype).eps * self._sizes(rates, jnp.abs(y) + jnp.abs(y_end))
-        end = jnp.concatenate([end[:-1], start[-1:]])
-        unsure = (jnp.abs(end) <= noise).at[-1].set(False)
-        zeros = _sign_changes(start, jnp.zeros_like(unsure)) - _sign_changes(end, unsure)
-        # And f gains no more than the largest values of the others, one after the other, let it.
-        bound = start[-1]
+        functions, height = self._chain(rates, y), self.height(y_end)
+        rounding = 8 * self._rounding(y)
+        # Between which numbers every function stays, times its exponential: the one behind it drives it.
+        lower = upper = upper_behind = functions[-1]
         for k in reversed(range(1, len(rates))):
-            rate, behind = rates[k - 1], rates[k]
-            bound = start[k] + jnp.maximum(bound, 0) * dt * relative_growth((rate - behind) * dt)
-        top = start[0] + jnp.maximum(bound, 0) * dt * relative_growth(-rates[0] * dt)
-        return (end[0] + noise[0] >= 0) | ((zeros > 1) & ~(top + noise[0] < 0))
+            gain = dt * relative_growth((rates[k - 1] - rates[k]) * dt)
+            upper_behind = upper
+            lower = functions[k] + jnp.minimum(lower, 0) * gain
+            upper = functions[k] + jnp.maximum(upper, 0) * gain
+        top = functions[0] + jnp.maximum(upper, 0) * dt * relative_growth(-rates[0] * dt)
+        rises = lower >= 0
+        if len(rates) > 1:
+            # If the slope times its exponential falls all the way, it is enough that there is some left at the end.
+            slope, noise = self._slope(y_end)
+            rises = rises | ((upper_behind <= 0) & (slope > noise))
+            if len(rates) <= 3:
+                # It may rise first.
+                rises = rises | ((functions[1] >= 0) & (functions[2] >= 0) & (slope > noise))
+        return (height + rounding >= 0) | ~(rises | (top + rounding < 0))
+
+    def _slope(self, y) -> tuple[Float[Array, " neurons"], Float[Array, " neurons"]]:
+        """How fast the spike condition changes, and what rounding may make of it."""
+
+        def slope(y):
+            return jax.jvp(self.height, (y,), (self.velocity(y),))[1]
+
+        base, pull = jax.vjp(slope, jnp.zeros_like(y))
+        (by,) = pull(jnp.ones_like(base))
+        return slope(y), 64 * jnp.finfo(y.dtype).eps * (jnp.abs(base) + jnp.sum(jnp.abs(by * y), axis=1))
 
     def _chain(self, rates, y) -> Float[Array, "functions neurons"]:
         """The spike condition, and all functions behind it."""
@@ -114,56 +133,32 @@ class AbstractExponentialFlow(AbstractFlow):
                 velocity = moved + rates[number][:, None] * velocity
         return jnp.stack(functions)
 
-    def _rounding(self, y: Float[Array, "neurons channels"]) -> Float[Array, " neurons"]:
-        """By how much rounding may move the spike condition."""
-        base, slopes = self._height_parts(y)
-        return 2 * jnp.finfo(y.dtype).eps * (jnp.abs(base) + jnp.sum(jnp.abs(slopes * y), axis=1))
-
-    def _sizes(self, rates, size: Float[Array, "neurons channels"]) -> Float[Array, "functions neurons"]:
-        """How large the terms are that f and the functions behind it are sums of, where channels have that `size`."""
-        zero = jnp.zeros_like(size)
-        base, slopes = self._height_parts(size)
-        columns = []
-        for channel in range(size.shape[1]):
-            _, column = jax.jvp(self.velocity, (zero,), (zero.at[:, channel].set(1),))
-            columns.append(jnp.abs(column))
+    def _sizes(self, rates, y: Float[Array, "neurons channels"]) -> Float[Array, "functions neurons"]:
+        """How large the terms are that the functions are sums of."""
+        zero = jnp.zeros_like(y)
+        base, pull = jax.vjp(self.height, zero)
+        slopes = jnp.abs(pull(jnp.ones_like(base))[0])
+        units = [zero.at[:, channel].set(1) for channel in range(y.shape[1])]
+        columns = [jnp.abs(jax.jvp(self.velocity, (zero,), (unit,))[1]) for unit in units]
 
         def moved(size):
-            return sum(column * size[:, channel, None] for channel, column in enumerate(columns))
+            return sum((column * size[:, k, None] for k, column in enumerate(columns)), zero)
 
-        def seen(size):
-            return jnp.sum(jnp.abs(slopes) * size, axis=1)
-
-        sizes = [jnp.abs(base) + seen(size)]
+        sizes, size = [jnp.abs(base) + jnp.sum(slopes * jnp.abs(y), axis=1)], jnp.abs(y)
         size = moved(size) + jnp.abs(self.velocity(zero))
         for rate in rates:
-            sizes.append(seen(size))
+            sizes.append(jnp.sum(slopes * size, axis=1))
             size = moved(size) + rate[:, None] * size
         return jnp.stack(sizes)
 
-    def _height_parts(self, y: Float[Array, "neurons channels"]) -> tuple[Array, Array]:
-        """The spike condition of a state of zeros, and its derivatives by the channels."""
+    def _rounding(self, y: Float[Array, "neurons channels"]) -> Float[Array, " neurons"]:
+        """By how much rounding may move the spike condition."""
         base, pull = jax.vjp(self.height, jnp.zeros_like(y))
-        return base, pull(jnp.ones_like(base))[0]
+        (slopes,) = pull(jnp.ones_like(base))
+        return 2 * jnp.finfo(y.dtype).eps * (jnp.abs(base) + jnp.sum(jnp.abs(slopes * y), axis=1))
 
 
-def _sign_changes(
-    functions: Float[Array, "functions neurons"], unsure: Bool[Array, "functions neurons"]
-) -> Int[Array, " neurons"]:
-    """How often the sign changes from one function to the next, without those that are `unsure`."""
-    negative = functions[0] < 0
-    count = jnp.zeros(negative.shape, jnp.int32)
-    for f, skip in zip(functions[1:], unsure[1:], strict=True):
-        other = ~skip & ((f < 0) != negative)
-        count, negative = count + other.astype(jnp.int32), negative != other
-    return count
-
-
-def _around(zeros: Float[Array, "zeros neurons"], dt: Float[Array, " neurons"]) -> Float[Array, "places neurons"]:
-    return jnp.concatenate([jnp.zeros_like(dt)[None], zeros, dt[None]])
-
-
-def _zero_of_last(rates: list[Array], start: Float[Array, "functions 1 neurons"]) -> Float[Array, "1 neurons"]:
+def _zero_of_last(rates: list[Array], start: Float[Array, "functions neurons"]) -> Float[Array, " neurons"]:
     """Where the last function but one is 0, if it is; the last one is a single exponential."""
     value, last = start[-2], start[-1]
     x = -value / jnp.where(last == 0, 1, last)
@@ -172,38 +167,68 @@ def _zero_of_last(rates: list[Array], start: Float[Array, "functions 1 neurons"]
     return jnp.where(exists, x * relative_log(jnp.where(exists, z, 0)), 0)
 
 
-def _zero_between(
-    look: Callable[[Array], tuple[Array, Array]],
-    places: Float[Array, "places neurons"],
-    values: Float[Array, "places neurons"],
-    slopes: Float[Array, "places neurons"],
-    changes: Bool[Array, "intervals neurons"],
-    tolerance: Float[Array, " neurons"],
-    rounding: Float[Array, " neurons"],
-) -> Float[Array, "intervals neurons"]:
-    """The zero of a monotone function between one place and the next, where its sign `changes`.
+class _Search(eqx.Module):
+    """The search for the zeros of function number `level`, one in each of some intervals in which it has one at most.
 
-    `look` gives the function and its slope. It is good enough within `tolerance`, or where the function is not more
-    than `rounding`.
+    - `low`, `high`: around each zero, and `x` the place to look at next, or the zero if it is no longer `active`.
+    - `sign`: 1 if the function rises there, -1 if it falls; for f itself 0 if it is not reached.
     """
-    low, high = places[:-1], places[1:]
-    sign, length = jnp.where(values[1:] > 0, 1, -1).astype(low.dtype), high - low
-    x = low + length * root_of_cubic(
-        -sign * values[:-1], sign * values[1:], sign * slopes[:-1] * length, sign * slopes[1:] * length
-    )
 
-    def searching(carry):
-        return jnp.any(carry[0]) & (carry[-1] < _MAX_ROUNDS)
+    level: Int[Array, ""]
+    low: Float[Array, "intervals neurons"]
+    high: Float[Array, "intervals neurons"]
+    x: Float[Array, "intervals neurons"]
+    sign: Float[Array, "intervals neurons"]
+    active: Bool[Array, "intervals neurons"]
+    rounds: Int[Array, ""]
 
-    def turn(carry):
-        active, low, high, x, rounds = carry
-        f, slope = look(x)
-        f, slope = sign * f, sign * slope
-        low, high = jnp.where(f < 0, x, low), jnp.where(f < 0, high, x)
-        step = -f / jnp.where(slope > 0, slope, 1)
-        inside = (slope > 0) & (x + step > low) & (x + step < high)
-        found = (inside & (jnp.abs(step) <= tolerance)) | (jnp.abs(f) <= rounding) | (high - low <= tolerance)
+    def refine(
+        self, f: Array, slope: Array, bend: Array, unclear: Array, tolerance: Array, coarse: Array, rounding: Array
+    ) -> "_Search":
+        """After a look at `x`: a step of Newton's method, or half the interval.
+
+        Good enough is a step within `coarse` that `bend`, the second derivative, makes wrong by `tolerance` at most, or
+        where the function is not more than `rounding`. What is `unclear` counts as behind the zero.
+        """
+        f, slope, x = self.sign * f, self.sign * slope, self.x
+        before, clear = f < -unclear, jnp.abs(f) >= unclear
+        low, high = jnp.where(before, x, self.low), jnp.where(before, self.high, x)
+        safe = jnp.where(slope > 0, slope, 1)
+        step = -f / safe
+        left = jnp.where(bend == 0, jnp.abs(step), jnp.abs(bend * step * step / safe))
+        inside = clear & (slope > 0) & (x + step > low) & (x + step < high)
+        found = (
+            (inside & (left <= tolerance) & (jnp.abs(step) <= coarse))
+            | (jnp.abs(f) <= rounding)
+            | (high - low <= tolerance)
+        )
         new = jnp.where(inside, x + step, jnp.where(found, x, 0.5 * (low + high)))
-        return active & ~found, low, high, jnp.where(active, new, x), rounds + 1
+        new = jnp.where(self.active, new, x)
+        return _Search(self.level, low, high, new, self.sign, self.active & ~found, self.rounds + 1)
 
-    return jax.lax.while_loop(searching, turn, (changes, low, high, x, jnp.int32(0)))[3]
+    def begin(self, level: Array, places: Array, f: Array, slope: Array, unclear: Array) -> "_Search":
+        """The search for function `level`, which is `f` at the zeros of the one behind and at both ends.
+
+        Where it is `unclear` it may have changed its sign before it decayed.
+
+        Of the last, the spike condition, only the first crossing is wanted: it takes the first interval.
+        """
+        above = f[1:] >= 0
+        first = above & (jnp.cumsum(above, axis=0, dtype=jnp.int32) == 1)
+        of_first = jnp.zeros(above.shape, bool).at[0].set(jnp.any(above, axis=0))
+
+        def ends(rows: Array) -> tuple[Array, Array]:
+            parts = []
+            for side in (rows[:-1], rows[1:]):
+                moved = jnp.where(of_first, jnp.sum(jnp.where(first, side, 0), axis=0), side)
+                parts.append(jnp.where(level == 0, moved, side))
+            return parts[0], parts[1]
+
+        (low, high), (f0, f1), (slope0, slope1) = ends(places), ends(f), ends(slope)
+        changes = (jnp.abs(f0) > unclear) & ((f0 * f1 < 0) | (jnp.abs(f1) <= unclear)) & (high > low)
+        active = jnp.where(level == 0, of_first, changes)
+        sign, length = jnp.where(f0 < 0, 1, -1).astype(low.dtype), high - low
+        over = jnp.maximum(sign * f1, 0)
+        guess = low + length * root_of_cubic(-sign * f0, over, sign * slope0 * length, sign * slope1 * length)
+        sign = jnp.where(level == 0, of_first.astype(low.dtype), sign)
+        return _Search(level, low, high, jnp.where(active, guess, low), sign, active, self.rounds + 1)
