@@ -1,0 +1,144 @@
+"""The model that is looked at, the states at which it is, and what was found."""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from ..base import NeuronModel
+from ..mixed import AbstractMixed
+from ..parameter import per_neuron
+
+# How many states the methods are tried at, besides the given one.
+_SAMPLES = 4
+
+
+class Checked:
+    """A model that is looked at, and the problems found so far.
+
+    A method that was found broken is left out of the checks that follow.
+    """
+
+    def __init__(self, model: NeuronModel, n_neurons: int, args: Any):
+        self.n, self.args = n_neurons, args
+        self.problems: list[str] = []
+        self.broken: set[str] = set()
+        self.original = model
+        # The engine, too, gives every neuron its own value.
+        self.model = per_neuron(model, n_neurons)
+        self.states: list[Array] = []
+
+    def report(self, method: str, got: str, expected: str, advice: str) -> None:
+        self.problems.append(f"{method}: {got}; expected {expected}: {advice}")
+        self.broken.add(method)
+
+    def attempt(self, method: str, function: Callable, *inputs: Any, expected: str, advice: str) -> Any:
+        """What the function gives, or `None` and a problem."""
+        try:
+            return function(*inputs)
+        except Exception as error:
+            message = (str(error).strip() or "no message").splitlines()[0]
+            self.report(method, f"{type(error).__name__}: {message}", expected, advice)
+            return None
+
+    def calls(self) -> dict[str, Callable[[Array], Array]]:
+        """Every method that is not known to be broken, as a function of the state."""
+        model, zero = self.model, jnp.zeros((self.n,), self.dtype)
+        weights = self.weights()
+        spiked = jnp.arange(self.n) % 2 == 0
+        calls = {
+            "dynamics": lambda y: model.dynamics(zero, y, self.args),
+            "spike_condition": lambda y: model.spike_condition(zero, y, self.args),
+            "input_spikes": lambda y: model.input_spikes(y, weights),
+            "reset_spiked": lambda y: model.reset_spiked(y, spiked),
+            "observe": model.observe,
+        }
+        return {name: call for name, call in calls.items() if name not in self.broken}
+
+    def weights(self) -> Float[Array, "neurons *ports"]:
+        """Weights as they arrive at the neurons."""
+        shape = (self.n, len(self.model.ports)) if self.model.ports else (self.n,)
+        return jnp.linspace(0.1, 0.2, math.prod(shape), dtype=self.dtype).reshape(shape)
+
+    def initial_state(self) -> bool:
+        dtypes = {leaf.dtype for leaf in jax.tree.leaves(self.original) if eqx.is_inexact_array(leaf)}
+        if len(dtypes) > 1:
+            got = f"parameters have dtypes {' and '.join(sorted(map(str, dtypes)))}"
+            self.report("__init__", got, "one dtype", "make every array with jnp.asarray(value, dtype)")
+        advice = "return one row per neuron and one column per channel"
+        shape = f"an array of shape ({self.n}, channels)"
+        y = self.attempt("init_state", self.original.init_state, self.n, expected=shape, advice=advice)
+        if y is None and "init_state" in self.broken:
+            return False
+        if not isinstance(y, (jax.Array, np.ndarray)):
+            self.report("init_state", f"it gives {describe(y)}", shape, advice)
+            return False
+        if y.ndim != 2 or y.shape[0] != self.n or y.shape[1] == 0:
+            self.report("init_state", f"the shape is {y.shape}", shape, advice)
+            return False
+        self.dtype = dtypes.pop() if len(dtypes) == 1 else y.dtype
+        if y.dtype != self.dtype or not jnp.issubdtype(y.dtype, jnp.floating):
+            wanted = f"{self.dtype}, as its parameters" if jnp.issubdtype(self.dtype, jnp.floating) else "floats"
+            self.report("init_state", f"the dtype is {y.dtype}", wanted, "make it with jnp.asarray(…, dtype)")
+            return False
+        if not np.all(np.isfinite(y)):
+            self.report("init_state", "there are NaN or infinite numbers in it", "finite numbers", "check its formula")
+            return False
+        self.y = jnp.asarray(y)
+        self._channel_names()
+        return True
+
+    def _channel_names(self) -> None:
+        channels, count = self.original.channels, self.y.shape[1]
+        named = isinstance(channels, tuple) and all(isinstance(name, str) for name in channels)
+        if not named or len(set(channels)) != count or len(channels) != count:
+            wanted = f"a tuple of {count} different names"
+            self.report("channels", f"it is {channels!r}", wanted, 'write channels = ("V", …) in the class')
+
+    def given_state(self, y: ArrayLike | None) -> bool:
+        if y is not None:
+            y = jnp.asarray(y, self.dtype)
+            if y.shape != self.y.shape:
+                raise ValueError(f"y has shape {y.shape}, expected {self.y.shape}: one row per neuron")
+            self.y = y
+        return True
+
+    def draw_states(self, key: PRNGKeyArray) -> bool:
+        """The state to look around, and random ones near and farther from it."""
+        self.states = [self.y]
+        for number, one in enumerate(jax.random.split(key, _SAMPLES)):
+            size = 0.05 * 2.0**number * (1 + jnp.abs(self.y))
+            self.states.append(self.y + size * jax.random.uniform(one, self.y.shape, self.dtype, -1, 1))
+        return True
+
+
+def guess_neurons(model: NeuronModel) -> int:
+    parts = jax.tree.leaves(model, is_leaf=lambda leaf: isinstance(leaf, AbstractMixed))
+    mixtures = [part for part in parts if isinstance(part, AbstractMixed)]
+    if mixtures:
+        return sum(mixtures[0].sizes)
+    sizes = Counter(leaf.shape[0] for leaf in jax.tree.leaves(model) if eqx.is_array(leaf) and leaf.ndim)
+    return sizes.most_common(1)[0][0] if sizes else 3
+
+
+def close(a: Array, b: Array) -> bool:
+    rounding = 64 * float(jnp.finfo(a.dtype).eps)
+    return np.allclose(a, b, rtol=rounding, atol=rounding, equal_nan=True)
+
+
+def row_of(y: Array, bad: Any) -> str:
+    """The state of the first neuron for which `bad` is true or not finite."""
+    bad = np.asarray(bad)
+    if bad.dtype != bool:
+        bad = ~np.isfinite(bad)
+    return str(np.asarray(y)[np.flatnonzero(np.any(np.reshape(bad, (len(y), -1)), axis=1))[0]])
+
+
+def describe(value: Any) -> str:
+    return f"a {type(value).__name__}" if value is not None else "None"

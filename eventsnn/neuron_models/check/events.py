@@ -1,0 +1,75 @@
+"""What arrivals and resets do to a state."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .checked import Checked, close, row_of
+
+
+def unspiked_rows(checked: Checked) -> None:
+    """Whoever else spikes."""
+    numbers = jnp.arange(checked.n)
+    for y, spiked in itertools.product(checked.states, (numbers < 0, numbers % 2 == 0, numbers % 2 == 1)):
+        if "reset_spiked" in checked.broken:
+            return
+        after = checked.model.reset_spiked(y, spiked)
+        changed = np.any(after != y, axis=1) & ~np.asarray(spiked)
+        if changed.any():
+            got = f"a neuron that did not spike goes from {row_of(y, changed)} to {row_of(after, changed)}"
+            advice = "use jnp.where(spiked, …, y[:, 0])"
+            checked.report("reset_spiked", got, "that it keeps its state", advice)
+
+
+def arrivals(checked: Checked) -> None:
+    """A spike of weight 0, which is what a masked connection gives, changes nothing; and no order matters."""
+    if "input_spikes" in checked.broken:
+        return
+    one = checked.weights()
+    two = one[::-1] * 1.5
+    for y in checked.states:
+        nothing = checked.model.input_spikes(y, jnp.zeros_like(one))
+        if not close(nothing, y):
+            got = f"a spike of weight 0 takes the state {row_of(y, np.any(nothing != y, axis=1))} to another"
+            advice = "neurons without a connection are called with weight 0: let the jump be 0 as well"
+            checked.report("input_spikes", got, "that it stays", advice)
+            return
+        forth, back = (
+            checked.model.input_spikes(checked.model.input_spikes(y, a), b) for a, b in ((one, two), (two, one))
+        )
+        if not np.allclose(forth, back, rtol=1e-4, atol=1e-6, equal_nan=True):
+            got = f"two spikes at one instant give another state in another order at {row_of(y, forth != back)}"
+            advice = "let each spike add what does not depend on those before it"
+            checked.report("input_spikes", got, "the same in any order", advice)
+            return
+
+
+def reset_below_threshold(checked: Checked) -> None:
+    """Walk to the threshold along the slope of the condition, spike, and look again."""
+    condition = checked.calls().get("spike_condition")
+    if condition is None or "reset_spiked" in checked.broken:
+        return
+
+    @jax.jit
+    def to_threshold(y):
+        def newton(_, y):
+            g, pull = jax.vjp(condition, y)
+            (slope,) = pull(jnp.ones_like(g))
+            length = jnp.sum(slope**2, axis=1)
+            return y - jnp.where(length > 0, g / jnp.where(length > 0, length, 1), 0)[:, None] * slope
+
+        return jax.lax.fori_loop(0, 20, newton, y)
+
+    for y in map(to_threshold, checked.states):
+        at_threshold = np.abs(condition(y)) < 1e-3
+        after = condition(checked.model.reset_spiked(y, jnp.ones((checked.n,), bool)))
+        high = at_threshold & ~np.asarray(after < 0)
+        if high.any():
+            neuron = np.flatnonzero(high)[0]
+            where = f"from {row_of(y, high)} at threshold neuron {neuron}"
+            got = f"{where} goes on with spike_condition = {after[neuron]:.3g}"
+            advice = "it would spike again at once and forever: reset below the threshold"
+            checked.report("reset_spiked", got, "a number below 0", advice)
+            return

@@ -1,0 +1,61 @@
+"""Does a neuron model keep the contract? For people who write their own."""
+
+import inspect
+from typing import Any
+
+import jax
+from jaxtyping import ArrayLike, Float, PRNGKeyArray
+
+from ..base import NeuronModel
+from . import events, slopes, values
+from .checked import Checked, guess_neurons
+
+
+def check_neuron_model(
+    model: NeuronModel,
+    n_neurons: int | None = None,
+    *,
+    y: Float[ArrayLike, "neurons channels"] | None = None,
+    args: Any = None,
+    key: PRNGKeyArray | None = None,
+) -> None:
+    """Tell in plain words which parts of the contract of `NeuronModel` a model breaks.
+
+    The methods are called as the engine calls them, at the initial state and at random states
+    near it. A pass is no proof: only a few states are looked at.
+
+    **Arguments:**
+
+    - `model`: an instance, such as `MyNeuron(3)`. Best with three neurons or so: with one neuron
+        nothing can be said about rows that depend on each other.
+    - `n_neurons`: how many neurons it was built for; by default what its arrays tell, or 3.
+    - `y`: a state to look around, by default the initial one. Give one where the model is at
+        home if the initial state is a special place.
+    - `args`: passed to the methods.
+    - `key`: for the random states, by default always the same.
+
+    **Raises:** `ValueError` with all problems, each with what was found, what is expected, and what
+    to do; `TypeError` if `model` is not an instance of a `NeuronModel`.
+    """
+    if inspect.isclass(model):
+        raise TypeError(f"model is the class {model.__name__}, expected an instance: pass {model.__name__}(3)")
+    if not isinstance(model, NeuronModel):
+        raise TypeError(f"model is {model!r}, expected an instance of a subclass of NeuronModel")
+    checked = Checked(model, guess_neurons(model) if n_neurons is None else n_neurons, args)
+    key = jax.random.PRNGKey(0) if key is None else key
+    if checked.initial_state() and checked.given_state(y) and checked.draw_states(key):
+        values.shapes(checked)
+        values.time_per_neuron(checked)
+        values.transformable(checked)
+        values.rows(checked)
+        events.unspiked_rows(checked)
+        events.arrivals(checked)
+        values.other_methods(checked)
+        slopes.differentiable(checked)
+        slopes.condition_slope(checked)
+        events.reset_below_threshold(checked)
+    if checked.problems:
+        name = type(model).__name__
+        places = "1 place" if len(checked.problems) == 1 else f"{len(checked.problems)} places"
+        listed = "".join(f"\n- {problem}" for problem in checked.problems)
+        raise ValueError(f"{name} breaks the contract of a neuron model in {places}:{listed}")
