@@ -9,7 +9,20 @@ import mpmath
 import numpy as np
 import pytest
 
-from eventsnn import IF, LIF, QIF, DeltaLIF, FFEvNN, LeakyIntegrator, LinearFlow, trainable
+from eventsnn import (
+    ALIF,
+    IF,
+    LIF,
+    MAT,
+    QIF,
+    AlphaLIF,
+    DeltaLIF,
+    DualExpLIF,
+    FFEvNN,
+    LeakyIntegrator,
+    LinearFlow,
+    trainable,
+)
 from eventsnn.flows.growth import relative_growth
 from eventsnn.neuron_models.base import valid_closed_form
 
@@ -318,3 +331,32 @@ def test_relative_growth_and_its_derivative_have_all_digits(dtype):
     eps = float(jnp.finfo(dtype).eps)
     np.testing.assert_allclose(relative_growth(jnp.asarray(z)), value, rtol=4 * eps)
     np.testing.assert_allclose(jax.vmap(jax.grad(relative_growth))(jnp.asarray(z)), slope, rtol=60 * eps)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize(("model", "scale"), [(ALIF, 1.0), (MAT, 10.0), (AlphaLIF, 1.0), (DualExpLIF, 1.0)])
+def test_a_spike_in_the_midst_of_a_stretch_is_looked_for(model, scale, dtype):
+    # Channels that are 0, or as good as 0, once left rounding whose signs spoke against a crossing.
+    neurons = 500
+    layer = model(neurons, dtype=dtype)
+    flow, one = valid_closed_form(layer), jnp.ones(neurons, dtype)
+    start = layer.input_spikes(layer.init_state(neurons), scale * jnp.linspace(5.0, 14.0, neurons, dtype=dtype))
+    later = layer.reset_spiked(flow.after(start, 6 * one), one > 0)
+
+    @jax.jit
+    def look(y, dt):
+        return flow.first_crossing(y, dt, 1e-6 * dt), flow.may_cross(y, flow.after(y, dt), dt)
+
+    crossed = 0
+    for y in start, later:
+        crossings, may = look(y, jnp.linspace(20.0, 100.0, neurons, dtype=dtype))
+        crosses = np.isfinite(crossings) & np.asarray(layer.spike_condition(0.0, y, None) < 0)
+        assert not np.any(crosses & ~np.asarray(may))
+        crossed += np.sum(crosses)
+    assert crossed > 300
+
+
+def test_a_neuron_without_a_threshold_cannot_cross_it():
+    layer = LeakyIntegrator(2)
+    flow, y, dt = layer.closed_form(), jnp.full((2, 2), 5.0), jnp.ones(2)
+    assert not np.any(flow.may_cross(y, y, dt)) and np.all(np.isinf(flow.first_crossing(y, dt, dt)))
