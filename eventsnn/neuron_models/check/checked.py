@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..base import NeuronModel
+from ...flows.base import AbstractFlow
+from ..base import NeuronModel, valid_closed_form
 from ..mixed import AbstractMixed
 from ..parameter import per_neuron
+from ..wrapper import AbstractWrapper
 
 # How many states the methods are tried at, besides the given one.
 _SAMPLES = 4
@@ -33,6 +35,7 @@ class Checked:
         # The engine, too, gives every neuron its own value.
         self.model = per_neuron(model, n_neurons)
         self.states: list[Array] = []
+        self.flow: AbstractFlow | None = None
 
     def report(self, method: str, got: str, expected: str, advice: str) -> None:
         self.problems.append(f"{method}: {got}; expected {expected}: {advice}")
@@ -109,12 +112,22 @@ class Checked:
             self.y = y
         return True
 
+    def find_flow(self) -> None:
+        """The closed form, if there is one."""
+        expected, advice = "an AbstractFlow, such as LinearFlow, or None", "see NeuronModel for what it stands for"
+        flow = self.attempt("closed_form", valid_closed_form, self.model, expected=expected, advice=advice)
+        if flow is not None and not isinstance(flow, AbstractFlow):
+            self.report("closed_form", f"it gives {describe(flow)}", expected, advice)
+        else:
+            self.flow = flow
+
     def draw_states(self, key: PRNGKeyArray) -> bool:
         """The state to look around, and random ones near and farther from it."""
         self.states = [self.y]
         for number, one in enumerate(jax.random.split(key, _SAMPLES)):
             size = 0.05 * 2.0**number * (1 + jnp.abs(self.y))
-            self.states.append(self.y + size * jax.random.uniform(one, self.y.shape, self.dtype, -1, 1))
+            drawn = self.y + size * jax.random.uniform(one, self.y.shape, self.dtype, -1, 1)
+            self.states.append(_without_columns_of_others(self.model, drawn))
         return True
 
 
@@ -125,6 +138,16 @@ def guess_neurons(model: NeuronModel) -> int:
         return sum(mixtures[0].sizes)
     sizes = Counter(leaf.shape[0] for leaf in jax.tree.leaves(model) if eqx.is_array(leaf) and leaf.ndim)
     return sizes.most_common(1)[0][0] if sizes else 3
+
+
+def _without_columns_of_others(model: NeuronModel, y: Array) -> Array:
+    """The state with 0 where a mixture has a column that belongs to other neurons only, as it always is."""
+    if isinstance(model, AbstractMixed):
+        return model.joined(model.each(y, _without_columns_of_others))
+    if isinstance(model, AbstractWrapper):
+        inside, own = model.split(y)
+        return model.join(_without_columns_of_others(model.neuron, inside), own)
+    return y
 
 
 def close(a: Array, b: Array) -> bool:

@@ -9,6 +9,7 @@ from jaxtyping import ArrayLike, Float, PRNGKeyArray
 from ..base import NeuronModel
 from . import events, slopes, values
 from .checked import Checked, guess_neurons
+from .closed_form import closed_form
 
 
 def check_neuron_model(
@@ -22,7 +23,8 @@ def check_neuron_model(
     """Tell in plain words which parts of the contract of `NeuronModel` a model breaks.
 
     The methods are called as the engine calls them, at the initial state and at random states
-    near it. A pass is no proof: only a few states are looked at.
+    near it. A closed form is compared with them along paths from there. A pass is no proof: only a
+    few states are looked at.
 
     **Arguments:**
 
@@ -44,6 +46,7 @@ def check_neuron_model(
     checked = Checked(model, guess_neurons(model) if n_neurons is None else n_neurons, args)
     key = jax.random.PRNGKey(0) if key is None else key
     if checked.initial_state() and checked.given_state(y) and checked.draw_states(key):
+        checked.find_flow()
         values.shapes(checked)
         values.time_per_neuron(checked)
         values.transformable(checked)
@@ -54,6 +57,7 @@ def check_neuron_model(
         slopes.differentiable(checked)
         slopes.condition_slope(checked)
         events.reset_below_threshold(checked)
+        closed_form(checked)
     if checked.problems:
         name = type(model).__name__
         places = "1 place" if len(checked.problems) == 1 else f"{len(checked.problems)} places"

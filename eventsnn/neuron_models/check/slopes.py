@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...flows.linear import LinearFlow
 from .checked import Checked, row_of
 
 
@@ -33,6 +34,9 @@ def condition_slope(checked: Checked) -> None:
     slopes = [jax.grad(lambda y, call=condition: jnp.sum(call(y)))(y) for y in checked.states]
     flat = np.all(np.array(slopes) == 0, axis=(0, 2))
     advice = "use a smooth difference such as V - thresh, without a comparison, sign, round or stop_gradient"
+    if flat.all() and isinstance(checked.flow, LinearFlow) and checked.flow.thresh is None:
+        # It never spikes.
+        return
     if flat.any():
         got = f"its derivative is 0 for neuron {np.flatnonzero(flat)[0]} at every state that was tried"
         checked.report("spike_condition", got, "that it rises towards 0 as the neuron nears its spike", advice)
