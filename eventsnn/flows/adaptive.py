@@ -1,7 +1,5 @@
 """A neuron whose threshold adapts."""
 
-from typing import Self
-
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -37,7 +35,7 @@ class AdaptiveThresholdFlow(AbstractExponentialFlow):
     def rates(self) -> tuple[Float[Array, "*neurons"], ...]:
         return (*self.neuron.rates(), *self.adaptation)
 
-    def held(self, channels: tuple[int, ...]) -> Self | None:
+    def held(self, channels: tuple[int, ...]) -> "AdaptiveThresholdFlow | None":
         first, neuron = len(self.neuron.rates()), self.neuron.held(channels)
         if neuron is None:
             return None

@@ -1,7 +1,6 @@
 """What a closed form has to say."""
 
 import abc
-from typing import Self
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -38,6 +37,6 @@ class AbstractFlow(eqx.Module):
         """
         return jnp.ones(dt.shape, bool)
 
-    def held(self, channels: tuple[int, ...]) -> Self | None:
+    def held(self, channels: tuple[int, ...]) -> "AbstractFlow | None":
         """The same flow with some channels standing still, or `None`, the default, if that is not known."""
         return None

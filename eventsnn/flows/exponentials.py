@@ -41,6 +41,9 @@ class AbstractExponentialFlow(AbstractFlow):
     def rates(self) -> tuple[Float[Array, "*neurons"], ...]:
         """The rates of all exponentials in the state, per ms, in any order: 1 over the time constants."""
 
+    def held(self, channels: tuple[int, ...]) -> "AbstractExponentialFlow | None":
+        return None
+
     def first_crossing(
         self, y: Float[Array, "neurons channels"], dt: Float[Array, " neurons"], resolution: Float[Array, " neurons"]
     ) -> Float[Array, " neurons"]:

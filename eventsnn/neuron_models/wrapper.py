@@ -118,7 +118,7 @@ class WrappedFlow(AbstractFlow):
     def may_cross(self, y, y_end, dt) -> Bool[Array, " neurons"]:
         return self.inside.may_cross(self.wrapper.split(y)[0], self.wrapper.split(y_end)[0], dt)
 
-    def held(self, channels: tuple[int, ...]) -> Self | None:
+    def held(self, channels: tuple[int, ...]) -> "AbstractFlow | None":
         inside = self.inside.held(channels)
         return None if inside is None else type(self)(self.wrapper, inside)
 
