@@ -268,7 +268,10 @@ CASES: dict[str, tuple[type[NeuronModel], dict[str, Any], tuple[str, ...]]] = {
     "TwoCompartment": (TwoCompartment, {"wmean": 6.0}, ("tsoma", "tdend", "gsoma", "gdend", "tsyn", "thresh")),
     "MAT": (MAT, {"wmean": 60.0}, ("t1", "t2", "alpha1", "alpha2", "omega")),
     "Refractory(LIF)": (Refractory(LIF), {"tref": 1.5}, ("tref", "tmem", "tsyn", "vreset")),
-    "AtMostOneSpike(Refractory(DualExpLIF))": (AtMostOneSpike(Refractory(DualExpLIF)), {"trise": 5.0}, ("tref", "tdecay")),
+    # With rates that are equal.
+    "AtMostOneSpike(Refractory(DualExpLIF))": (
+        AtMostOneSpike(Refractory(DualExpLIF)), {"trise": 5.0}, ("tref", "tdecay"),
+    ),
     "WithBiasCurrent(Mixed)": (WithBiasCurrent(SUMMED), {"current": PULSE}, ("tmem", "tsyn")),
 }  # fmt: skip
 QUICK = {"AlphaLIF", "Refractory(LIF)"}
