@@ -7,8 +7,8 @@ import tempfile
 
 # Nearly all of the time of the tests is compilation; what they compile runs for moments. XLA's older way to emit code,
 # and not looking for what a loop computes again and again, halve it. With that way and without optimisation the
-# scheduler for concurrency is at fault: it gives wrong gradients now and then, so it stays out. README, docs and
-# notebooks run with XLA's own settings. Other versions of XLA may not know these settings, and would not start.
+# scheduler for concurrency is at fault: it gives wrong gradients now and then, so it stays out. The examples
+# of the README run with XLA's own settings. Other versions of XLA may not know these, and would not start.
 FLAGS = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     FLAGS += [

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 import pytest
+from asking import spikes_and_states
 
 from eventsnn import (
     ALIF,
@@ -105,9 +106,9 @@ def loss_of_all(model):
 
     def loss(numbers, rest, x, times):
         net = eqx.combine(numbers, rest)
-        spikes = net.spikes_until_t(x, END, MAX_SPIKES)
+        spikes, states = spikes_and_states(net, x, times, MAX_SPIKES)
         spiked = jnp.isfinite(spikes)
-        return jnp.sum(of_states * net.state_at_t(x, times)) + jnp.sum(of_spikes * jnp.where(spiked, spikes, 0))
+        return jnp.sum(of_states * states) + jnp.sum(of_spikes * jnp.where(spiked, spikes, 0))
 
     return eqx.filter_jit(loss), eqx.filter_jit(jax.grad(loss, argnums=(0, 2, 3))), times
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.optimize
+from asking import spikes_and_states
 
 import eventsnn
 from eventsnn import (
@@ -302,8 +303,7 @@ TIMES = jnp.asarray([3.3, 8.1, 17.2, 29.0])
 def test_closed_form_and_solver_give_the_same_spikes_and_states(name):
     nets = pair(name)
     assert valid_closed_form(nets[0].neurons[0]) is not None
-    look = eqx.filter_jit(lambda net, x: (net.spikes_until_t(x, END, 60), net.state_at_t(x, TIMES)))
-    (spikes, states), (spikes2, states2) = (look(net, arrivals()) for net in nets)
+    (spikes, states), (spikes2, states2) = (spikes_and_states(net, arrivals(), TIMES, 60) for net in nets)
     assert np.isfinite(spikes).sum() >= 6
     np.testing.assert_array_equal(np.isfinite(spikes), np.isfinite(spikes2))
     np.testing.assert_allclose(spikes, spikes2, rtol=0, atol=1e-8)
@@ -317,9 +317,9 @@ def test_closed_form_and_solver_give_the_same_gradients(name):
 
     def loss(pair):
         net, x = pair
-        spikes = net.spikes_until_t(x, END, 60)
+        spikes, states = spikes_and_states(net, x, TIMES, 60)
         factors = jnp.asarray(np.random.default_rng(1).normal(size=spikes.shape))
-        return jnp.sum(jnp.where(jnp.isfinite(spikes), factors * spikes, 0)) + jnp.sum(net.state_at_t(x, TIMES) ** 2)
+        return jnp.sum(jnp.where(jnp.isfinite(spikes), factors * spikes, 0)) + jnp.sum(states**2)
 
     gradient = eqx.filter_jit(eqx.filter_grad(loss))
     by, by2 = (jax.tree.leaves(gradient((net, arrivals()))) for net in pair(name))

@@ -8,6 +8,7 @@ import numpy as np
 import oracle_zoo
 import pytest
 import zoo
+from asking import spikes_and_states
 from zoo import MAX_SPIKES, NEURONS, SAMPLES
 
 import eventsnn
@@ -118,8 +119,8 @@ def test_gradients_by_every_number_are_central_differences_of_the_oracle(name):
 
     def loss(pair):
         net, x = pair
-        spikes = all_spikes(net, x)
-        states = net.state_at_t(x, jnp.asarray(looks))[..., : shown.shape[-1]]
+        spikes, states = spikes_and_states(net, x, looks, MAX_SPIKES)
+        states = states[..., : shown.shape[-1]]
         return jnp.sum(jnp.where(jnp.isfinite(spikes), COEFFICIENTS * spikes, 0)) + jnp.sum(shown * states**2)
 
     by_net, by_x = eqx.filter_jit(eqx.filter_grad(loss))((net, jnp.asarray(case.times[0][:, None])))

@@ -23,8 +23,8 @@ class Cotangents(eqx.Module):
     """The adjoint on its way back through a run.
 
     - `y`, `t`: of each lane's state and clock.
-    - `numbers`, `weights`, `arrivals`: what the parameters, the weights and the arrival times have
-        received so far, per sample.
+    - `numbers`, `weights`, `arrivals`: what the parameters, the weights and the arrival times have received so far,
+        per sample; for weights, in all if their leading axis is 1.
     - `arrival`: how many arrivals each lane has had.
     """
 
@@ -53,12 +53,16 @@ class QueryCotangents(eqx.Module):
 def end_of_run(
     physics: Physics,
     wanted: PyTree,
+    weights: int,
     channels: int,
     arrival: Int[Array, "batch neurons"],
     lookups: Lookups | None,
     ct_states: Float[Array, "batch neurons times channels"] | None,
 ) -> tuple[Cotangents, QueryCotangents | None]:
-    """The cotangents at the end of a run: zero, but for the queries answered from the final state."""
+    """The cotangents at the end of a run: zero, but for the queries answered from the final state.
+
+    Those of the weights are told for each of `weights` samples, or in all if that is 1.
+    """
     rows = physics.rows
     zero = jnp.zeros(arrival.shape, physics.t_end.dtype)
     batch = arrival.shape[0]
@@ -68,7 +72,7 @@ def end_of_run(
         y=(zero,) * channels,
         t=zero,
         numbers=jax.tree.map(jnp.zeros_like, numbers),
-        weights=jnp.zeros((batch, *physics.weights.shape[1:]), zero.dtype),
+        weights=jnp.zeros((weights, *physics.weights.shape[1:]), zero.dtype),
         arrivals=jnp.zeros(physics.arrivals.times.shape, zero.dtype),
         arrival=arrival,
     )
@@ -189,8 +193,9 @@ def where_rows(mask: Bool[Array, "batch neurons"], ct: Float[Array, "batch neuro
 def _scatter_weights(total, sources, ct):
     if sources is None:
         return total
-    batch, neurons = ct.shape[:2]
-    return total.at[jnp.arange(batch)[:, None], sources, jnp.arange(neurons)].add(ct)
+    neurons = jnp.arange(ct.shape[1])
+    sample = 0 if total.shape[0] == 1 else jnp.arange(ct.shape[0])[:, None]
+    return total.at[sample, sources, neurons].add(ct)
 
 
 def _scatter_arrivals(total, arrival, ct):

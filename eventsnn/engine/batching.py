@@ -22,8 +22,9 @@ def hand_batched(function: Callable, summed: bool = False) -> Callable:
     Each argument leaf has a leading axis that is the batch, or of length 1 where the whole batch
     shares it. Each result leaf has the batch as its leading axis.
 
-    If the results are `summed`, they are cotangents of the first argument: those of a leaf that the
-    batch shares are summed over the batch and have a leading axis of length 1.
+    If the results are `summed`, the first argument is the `leading` axes of what they are cotangents of: those of a
+    leaf that the batch shares are summed over the batch and have a leading axis of length 1. What else is shared
+    stays so under `vmap`, so that a run that is repeated on the way back is the same to the bit.
     """
 
     @jax.custom_batching.custom_vmap
@@ -36,7 +37,11 @@ def hand_batched(function: Callable, summed: bool = False) -> Callable:
         mapped = jax.tree.leaves(in_batched)
         sizes = [leaf.shape[1 if over else 0] for leaf, over in zip(leaves, mapped, strict=True)]
         inner = max(sizes)
-        merged = [_merge(leaf, over, axis_size, inner, summed) for leaf, over in zip(leaves, mapped, strict=True)]
+        expanded = len(jax.tree.leaves(args[0])) if summed else 0
+        merged = [
+            _merge(leaf, over, axis_size, inner, place < expanded)
+            for place, (leaf, over) in enumerate(zip(leaves, mapped, strict=True))
+        ]
         out = batched(*jax.tree.unflatten(structure, merged))
         split = jax.tree.map(lambda leaf: leaf.reshape(axis_size, inner, *leaf.shape[1:]), out)
         if summed:
@@ -44,6 +49,21 @@ def hand_batched(function: Callable, summed: bool = False) -> Callable:
         return split, jax.tree.map(lambda _: True, out)
 
     return batched
+
+
+def leading(tree: PyTree) -> PyTree:
+    """Arrays without entries that have the leading axes of the leaves of a tree."""
+    return jax.tree.map(lambda leaf: jnp.zeros((leaf.shape[0], 0)), tree)
+
+
+def as_shared(by: Any, like: Any) -> Any:
+    """Cotangents per sample, summed if the leading axis of what they belong to is shared: see `leading`."""
+    return jnp.sum(by, axis=0, keepdims=True) if like.shape[0] == 1 else by
+
+
+def zeros_of(leaf: Any, like: Any) -> Any:
+    """The cotangent of an array that has received nothing, with the leading axis of `like`."""
+    return jnp.zeros((like.shape[0], *leaf.shape[1:]), leaf.dtype)
 
 
 def _sum_shared(inputs: PyTree, in_batched: PyTree, cotangents: PyTree) -> PyTree:

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from .adjoint import Cotangents, QueryCotangents, add_queries, end_of_run, sweep_back
-from .batching import hand_batched
+from .batching import as_shared, batched_first, hand_batched, leading, zeros_of
 from .control import AbstractControl
 from .iteration import Physics
 from .lanes import Arrivals, Segment
-from .layer_run import LayerRun
+from .layer_run import LayerRun, batch_of, shapes_of_run
 from .replay import AbstractMachine, Past, sweep_run
 from .rows import Channels, Rows
 from .run import Lookups, Run, advance, answer, finish, start_run
@@ -49,7 +49,7 @@ class LayerTask(eqx.Module):
     args: Any = None
 
     def physics(self, inputs: "LayerInputs") -> Physics:
-        batch = max(leaf.shape[0] for leaf in jax.tree.leaves(inputs))
+        batch = batch_of(inputs)
         arrivals, t_start, t_end = _to_batch((inputs.arrivals, inputs.t_start, inputs.t_end), batch)
         rows = Rows(inputs.numbers, self.rest, self.args)
         return Physics(
@@ -66,21 +66,20 @@ class LayerTask(eqx.Module):
 
 
 class LayerInputs(eqx.Module):
-    """The numbers of a run.
+    """The numbers of a run, each with a leading axis that is the batch, or of length 1 where all share it.
 
     - `numbers`: the floating point leaves of the model.
-    - `weights`: of shape `(inputs, neurons)` or `(inputs, neurons, ports)`.
     - `y0`: the initial state.
     - `times`: query times, or `None`.
     """
 
     numbers: PyTree
-    weights: Float[Array, "..."]
+    weights: Float[Array, "batch inputs neurons *ports"]
     arrivals: Arrivals
-    y0: Float[Array, "*batch neurons channels"]
-    t_start: Float[Array, "*batch"]
-    t_end: Float[Array, "*batch"]
-    times: Float[Array, "*batch times"] | None
+    y0: Float[Array, "batch neurons channels"]
+    t_start: Float[Array, " batch"]
+    t_end: Float[Array, " batch"]
+    times: Float[Array, "batch times"] | None
 
 
 class Trace(eqx.Module):
@@ -103,24 +102,34 @@ class Trace(eqx.Module):
 def run_layer(task: LayerTask, inputs: LayerInputs) -> LayerRun:
     """Run one sample through a layer; `jax.vmap` makes it a batch that shares one loop.
 
-    Differentiable by `numbers`, `weights`, the arrival times, `y0` and the query times.
+    `inputs` is that of one sample, without the leading axis. Differentiable by `numbers`, `weights`, the arrival
+    times, `y0` and the query times.
     """
+    inputs = jax.tree.map(lambda leaf: leaf[None], inputs)
+    run = batched_first(lambda inputs: _differentiable(task, inputs), lambda inputs: _shapes(task, inputs))
+    return jax.tree.map(lambda leaf: leaf[0], run(inputs))
+
+
+def _shapes(task: LayerTask, inputs: LayerInputs) -> LayerRun:
+    times = None if inputs.times is None else inputs.times.shape[-1]
+    return shapes_of_run(inputs.y0, batch_of(inputs), task.capacity, task.slopes, times)
+
+
+def _differentiable(task: LayerTask, inputs: LayerInputs) -> LayerRun:
     forward = hand_batched(lambda inputs: _forward(task, inputs, 0)[0])
     recorded = hand_batched(lambda inputs: _forward(task, inputs, _RECORDED))
-    backward = hand_batched(lambda *args: _backward(task, *args))
+    backward = hand_batched(lambda *args: _backward(task, *args), summed=True)
+
+    def forth(inputs: LayerInputs):
+        run, trace = recorded(inputs)
+        return run, (inputs, trace)
+
+    def back(residuals, ct: LayerRun):
+        return (backward(leading(residuals[0]), *residuals, ct.times, ct.states),)
 
     run = jax.custom_vjp(forward)
-    run.defvjp(
-        lambda inputs: _with_residuals(recorded(inputs), inputs),
-        lambda residuals, ct: (backward(*residuals, ct.times, ct.states),),
-    )
-    out = run(jax.tree.map(lambda leaf: leaf[None], inputs))
-    return jax.tree.map(lambda leaf: leaf[0], out)
-
-
-def _with_residuals(out: tuple[LayerRun, Trace], inputs: LayerInputs):
-    run, trace = out
-    return run, (inputs, trace)
+    run.defvjp(forth, back)
+    return run(inputs)
 
 
 def _forward(task: LayerTask, inputs: LayerInputs, recorded: int) -> tuple[LayerRun, Trace | None]:
@@ -153,18 +162,23 @@ def _forward(task: LayerTask, inputs: LayerInputs, recorded: int) -> tuple[Layer
     return out, Trace(iterations, run.lanes.arrival, run.lanes.segments, segments, place, run.lookups)
 
 
-def _backward(task: LayerTask, inputs: LayerInputs, trace: Trace, ct_times, ct_states) -> LayerInputs:
+def _backward(
+    task: LayerTask, wanted: LayerInputs, inputs: LayerInputs, trace: Trace, ct_times, ct_states
+) -> LayerInputs:
+    """The cotangents of the inputs, with the leading axes of `wanted`."""
     physics = task.physics(inputs)
     y0 = _initial_state(physics, inputs)
     segments = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), trace.segments)
     # The forward pass sorted the spikes; the sweep meets them in the order in which they were found.
     by_spike = at(ct_times, trace.place)
-    ct, by_query = end_of_run(physics, task.wanted, len(y0), trace.arrival, trace.lookups, ct_states)
+    ct, by_query = end_of_run(
+        physics, task.wanted, wanted.weights.shape[0], len(y0), trace.arrival, trace.lookups, ct_states
+    )
     past = Past(jnp.max(trace.iterations, initial=0), trace.count, segments)
     if by_query is not None:
         ct = add_queries(by_query, trace.count, ct)
     ct = sweep_run(_Layer(physics, task.wanted, by_spike, by_query), y0, past, task.max_iterations, ct)
-    return _as_inputs(task, inputs, ct, by_query)
+    return _as_inputs(wanted, inputs, ct, by_query)
 
 
 class _Layer(AbstractMachine):
@@ -186,22 +200,22 @@ class _Layer(AbstractMachine):
         return ct if self.by_query is None else add_queries(self.by_query, number, ct)
 
 
-def _as_inputs(task: LayerTask, inputs: LayerInputs, ct: Cotangents, by_query) -> LayerInputs:
-    """Cotangents in the shape of the inputs, one per sample."""
-    batch = ct.t.shape[0]
+def _as_inputs(wanted: LayerInputs, inputs: LayerInputs, ct: Cotangents, by_query) -> LayerInputs:
+    """Cotangents in the shape of the inputs, but with the leading axes of `wanted`."""
 
-    def fill(leaf, by):
+    def fill(leaf, like, by):
         if leaf is None:
             return None
-        return jnp.zeros((batch, *leaf.shape[1:]), leaf.dtype) if by is None else by
+        return zeros_of(leaf, like) if by is None else as_shared(by, like)
 
-    numbers = jax.tree.map(fill, inputs.numbers, ct.numbers, is_leaf=lambda leaf: leaf is None)
-    times = None if by_query is None else by_query.times
+    is_none = {"is_leaf": lambda leaf: leaf is None}
+    numbers = jax.tree.map(fill, inputs.numbers, wanted.numbers, ct.numbers, **is_none)
     # Integers have no cotangent, and the start and the end of the run pass none on.
     nothing: Any = None
-    return LayerInputs(
-        numbers, ct.weights, Arrivals(ct.arrivals, nothing), jnp.stack(ct.y, axis=-1), nothing, nothing, times
-    )
+    arrivals = Arrivals(as_shared(ct.arrivals, wanted.arrivals.times), nothing)
+    y0 = as_shared(jnp.stack(ct.y, axis=-1), wanted.y0)
+    times = nothing if by_query is None else as_shared(by_query.times, wanted.times)
+    return LayerInputs(numbers, ct.weights, arrivals, y0, nothing, nothing, times)
 
 
 def _initial_state(physics: Physics, inputs: LayerInputs):

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from ...flows.linear import LinearFlow, MaybeArray
-from ..batching import batched_first, hand_batched
+from ..batching import as_shared, batched_first, hand_batched, leading, zeros_of
 from ..lanes import Arrivals
-from ..layer_run import LayerRun
+from ..layer_run import LayerRun, batch_of, shapes_of_run
 from ..spike_list import Sortable, sort
 from .backward import Cotangents, Spikes, Sweep, end_sweep, start_sweep, sweep_window
 from .forward import Layer, Marks, Neurons, run_window, start_run
@@ -81,23 +81,8 @@ def run_layer(task: LayerTask, inputs: LayerInputs) -> LayerRun:
 
 
 def _shapes(task: LayerTask, inputs: LayerInputs) -> LayerRun:
-    """The shapes of the results."""
-    batch = max(leaf.shape[0] for leaf in jax.tree.leaves(inputs))
-    neurons, dtype = inputs.weights.shape[-1], inputs.weights.dtype
-
-    def array(dtype, *shape):
-        return jax.ShapeDtypeStruct((batch, *shape), dtype)
-
-    states: Any = None
-    if inputs.times is not None:
-        states = array(dtype, neurons, inputs.times.shape[-1], inputs.y0.shape[-1])
-    slopes: Any = array(dtype, task.capacity) if task.slopes else None
-    times: Any = array(dtype, task.capacity)
-    integers: Any = array(jnp.int32, task.capacity)
-    each: Any = array(jnp.int32, neurons)
-    count: Any = array(jnp.int32)
-    stopped: Any = array(dtype, neurons)
-    return LayerRun(times, integers, slopes, count, each, each, stopped, states)
+    times = None if inputs.times is None else inputs.times.shape[-1]
+    return shapes_of_run(inputs.y0, batch_of(inputs), task.capacity, task.slopes, times)
 
 
 def _differentiable(task: LayerTask, inputs: LayerInputs) -> LayerRun:
@@ -119,7 +104,7 @@ def _differentiable(task: LayerTask, inputs: LayerInputs) -> LayerRun:
             by_state = _instantiate(ct.states, states.shape, states.dtype)
         perturbed = residuals.perturbed
         backward = hand_batched(lambda *args: _backward(task, perturbed, *args), summed=True)
-        return (backward(residuals.inputs, residuals.trace, by_time, by_state),)
+        return (backward(leading(residuals.inputs), residuals.inputs, residuals.trace, by_time, by_state),)
 
     run.defvjp(forth, back, symbolic_zeros=True)
     return run(inputs)
@@ -142,7 +127,7 @@ def _instantiate(ct, shape, dtype) -> Array:
 
 
 def _make_layer(task: LayerTask, inputs: LayerInputs) -> Layer:
-    batch = max(leaf.shape[0] for leaf in jax.tree.leaves(inputs))
+    batch = batch_of(inputs)
     arrivals, t_start, t_end = _to_batch((inputs.arrivals, inputs.t_start, inputs.t_end), batch)
     window = _WINDOW_OF_MANY if batch * inputs.weights.shape[-1] >= _MANY else _WINDOW
     window = min(window, 1 + arrivals.times.shape[-1])
@@ -214,7 +199,16 @@ def _n_windows(layer: Layer) -> int:
     return -(-(1 + layer.schedule.arrivals.times.shape[-1]) // layer.window)
 
 
-def _backward(task: LayerTask, perturbed: LayerInputs, inputs: LayerInputs, trace: Trace, by_time, by_state):
+def _backward(
+    task: LayerTask,
+    perturbed: LayerInputs,
+    like: LayerInputs,
+    inputs: LayerInputs,
+    trace: Trace,
+    by_time,
+    by_state,
+) -> LayerInputs:
+    """The cotangents of the `perturbed` inputs, with the leading axes of `like`."""
     layer = _make_layer(task, inputs)
     y0 = _initial_state(layer, inputs)
     zero = jnp.zeros(y0[0].shape, by_time.dtype)
@@ -223,7 +217,7 @@ def _backward(task: LayerTask, perturbed: LayerInputs, inputs: LayerInputs, trac
         v=zero,
         i=None if y0[1] is None else zero,
         flow=jax.tree.map(lambda number, wanted: zero if wanted else None, layer.flow, wanted),
-        weights=jnp.zeros_like(layer.weights) if perturbed.weights else None,
+        weights=zeros_of(layer.weights, like.weights) if perturbed.weights else None,
         arrivals=jnp.zeros(layer.schedule.arrivals.times.shape, zero.dtype) if perturbed.arrivals.times else None,
     )
     queries, by_query = None, None
@@ -245,33 +239,30 @@ def _backward(task: LayerTask, perturbed: LayerInputs, inputs: LayerInputs, trac
 
     sweep = start_sweep(layer, wanted, spikes, jnp.max(trace.windows, initial=0), ct)
     sweep = jax.lax.while_loop(lambda sweep: sweep.window > 0, turn, sweep)
-    return _as_inputs(inputs, end_sweep(layer, wanted, sweep), by_query)
+    return _as_inputs(like, inputs, end_sweep(layer, wanted, sweep), by_query)
 
 
-def _as_inputs(inputs: LayerInputs, ct: Cotangents, by_query) -> LayerInputs:
-    """Cotangents in the shape of the inputs: summed over what the batch and the neurons share."""
+def _as_inputs(like: LayerInputs, inputs: LayerInputs, ct: Cotangents, by_query) -> LayerInputs:
+    """Cotangents in the shape of the inputs, with the leading axes of `like`: summed over what is shared."""
     nothing: Any = None
 
-    def number(value, by):
+    def number(value, like, by):
         if by is None:
-            return jnp.zeros_like(value)
-        if value.shape[0] == 1:
-            by = jnp.sum(by, axis=0, keepdims=True)
+            return zeros_of(value, like)
+        by = as_shared(by, like)
         if value.ndim == 1 or value.shape[1] == 1:
             by = jnp.sum(by, axis=1, keepdims=True)
-        return by.reshape(value.shape)
+        return by.reshape(by.shape[0], *value.shape[1:])
 
-    flow = jax.tree.map(number, inputs.flow, ct.flow)
-    weights = jnp.zeros_like(inputs.weights) if ct.weights is None else ct.weights[:, :-1]
+    flow = jax.tree.map(number, inputs.flow, like.flow, ct.flow)
+    weights = zeros_of(inputs.weights, like.weights) if ct.weights is None else ct.weights[:, :-1]
     times = inputs.arrivals.times
-    arrivals = jnp.zeros_like(times) if ct.arrivals is None else _sum_shared(times, ct.arrivals)
-    y0 = _sum_shared(inputs.y0, jnp.stack([y for y in (ct.v, ct.i) if y is not None], axis=-1))
-    queries = nothing if by_query is None else _sum_shared(inputs.times, by_query)
+    arrivals = zeros_of(times, like.arrivals.times)
+    if ct.arrivals is not None:
+        arrivals = as_shared(ct.arrivals, like.arrivals.times)
+    y0 = as_shared(jnp.stack([y for y in (ct.v, ct.i) if y is not None], axis=-1), like.y0)
+    queries = nothing if by_query is None else as_shared(by_query, like.times)
     return LayerInputs(flow, weights, Arrivals(arrivals, nothing), y0, nothing, nothing, queries)
-
-
-def _sum_shared(value, by):
-    return jnp.sum(by, axis=0, keepdims=True) if value.shape[0] == 1 else by
 
 
 def _initial_state(layer: Layer, inputs: LayerInputs):

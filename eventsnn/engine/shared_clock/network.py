@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..adjoint import QueryCotangents, add_queries
-from ..batching import batched_first, hand_batched
+from ..batching import as_shared, batched_first, hand_batched, leading, zeros_of
 from ..lanes import FINE, TOO_LONG, Arrivals
-from ..layer_run import LayerRun
+from ..layer_run import LayerRun, batch_of, shapes_of_run
 from ..replay import AbstractMachine, Past, sweep_run
 from ..rows import Channels, Rows
 from ..run import Lookups
@@ -91,7 +91,8 @@ def run_network(task: NetworkTask, inputs: NetworkInputs) -> LayerRun:
 
 
 def _shapes(task: NetworkTask, inputs: NetworkInputs) -> LayerRun:
-    return jax.eval_shape(lambda inputs: _forward(task, inputs, 0)[0], inputs)
+    times = None if inputs.times is None else inputs.times.shape[-1]
+    return shapes_of_run(inputs.y0, batch_of(inputs), task.capacity, task.slopes, times)
 
 
 def _differentiable(task: NetworkTask, inputs: NetworkInputs) -> LayerRun:
@@ -104,7 +105,7 @@ def _differentiable(task: NetworkTask, inputs: NetworkInputs) -> LayerRun:
         return run, (inputs, trace)
 
     def back(residuals, ct: LayerRun):
-        return (backward(*residuals, ct.times, ct.states),)
+        return (backward(leading(residuals[0]), *residuals, ct.times, ct.states),)
 
     run = jax.custom_vjp(forward)
     run.defvjp(forth, back)
@@ -112,7 +113,7 @@ def _differentiable(task: NetworkTask, inputs: NetworkInputs) -> LayerRun:
 
 
 def _physics(task: NetworkTask, inputs: NetworkInputs) -> Physics:
-    batch = max(leaf.shape[0] for leaf in jax.tree.leaves(inputs))
+    batch = batch_of(inputs)
     arrivals, t_end = _to_batch((inputs.arrivals, inputs.t_end), batch)
     neurons = inputs.weights.shape[2]
     outputs: Bool[Array, " neurons"] = jnp.asarray(task.outputs)
@@ -184,7 +185,10 @@ class _Network(AbstractMachine):
         return sweep_back(self.physics, self.wanted, self.by_query, segment, number, ct)
 
 
-def _backward(task: NetworkTask, inputs: NetworkInputs, trace: Trace, ct_times, ct_states) -> NetworkInputs:
+def _backward(
+    task: NetworkTask, wanted: NetworkInputs, inputs: NetworkInputs, trace: Trace, ct_times, ct_states
+) -> NetworkInputs:
+    """The cotangents of the inputs, with the leading axes of `wanted`."""
     physics = _physics(task, inputs)
     y0 = _initial_state(physics, inputs)
     segments = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), trace.segments)
@@ -195,8 +199,8 @@ def _backward(task: NetworkTask, inputs: NetworkInputs, trace: Trace, ct_times, 
         y=(zero,) * len(y0),
         t=zero,
         numbers=jax.tree.map(jnp.zeros_like, numbers),
-        weights=jnp.zeros_like(inputs.weights),
-        delays=None if inputs.delays is None else jnp.zeros_like(inputs.delays),
+        weights=zeros_of(inputs.weights, wanted.weights),
+        delays=None if inputs.delays is None else zeros_of(inputs.delays, wanted.delays),
         inputs=jnp.zeros(physics.wiring.inputs.times.shape, zero.dtype),
         spikes=ct_times,
         arrival=trace.arrival,
@@ -218,27 +222,24 @@ def _backward(task: NetworkTask, inputs: NetworkInputs, trace: Trace, ct_times, 
     if by_query is not None:
         ct = add_queries(by_query, trace.count, ct)
     ct = sweep_run(_Network(physics, task.wanted, by_query), y0, past, task.max_iterations, ct)
-    return _as_inputs(inputs, ct, by_query)
+    return _as_inputs(wanted, inputs, ct, by_query)
 
 
-def _as_inputs(inputs: NetworkInputs, ct: Cotangents, by_query) -> NetworkInputs:
-    """Cotangents in the shape of the inputs: summed over what the batch shares."""
+def _as_inputs(wanted: NetworkInputs, inputs: NetworkInputs, ct: Cotangents, by_query) -> NetworkInputs:
+    """Cotangents in the shape of the inputs, but with the leading axes of `wanted`."""
     nothing: Any = None
 
-    def fill(leaf, by):
+    def fill(leaf, like, by):
         if leaf is None:
             return None
-        return jnp.zeros_like(leaf) if by is None else _sum_shared(leaf, by)
+        return zeros_of(leaf, like) if by is None else as_shared(by, like)
 
-    numbers = jax.tree.map(fill, inputs.numbers, ct.numbers, is_leaf=lambda leaf: leaf is None)
-    arrivals = Arrivals(_sum_shared(inputs.arrivals.times, ct.inputs), nothing)
-    y0 = _sum_shared(inputs.y0, jnp.stack(ct.y, axis=-1))
-    times = nothing if by_query is None else _sum_shared(inputs.times, by_query.times)
+    is_none = {"is_leaf": lambda leaf: leaf is None}
+    numbers = jax.tree.map(fill, inputs.numbers, wanted.numbers, ct.numbers, **is_none)
+    arrivals = Arrivals(as_shared(ct.inputs, wanted.arrivals.times), nothing)
+    y0 = as_shared(jnp.stack(ct.y, axis=-1), wanted.y0)
+    times = nothing if by_query is None else as_shared(by_query.times, wanted.times)
     return NetworkInputs(numbers, ct.weights, ct.delays, arrivals, y0, nothing, times)
-
-
-def _sum_shared(value, by):
-    return jnp.sum(by, axis=0, keepdims=True) if value.shape[0] == 1 else by
 
 
 def _initial_state(physics: Physics, inputs: NetworkInputs):
