@@ -53,7 +53,7 @@ def hand_batched(function: Callable, summed: bool = False) -> Callable:
 
 def leading(tree: PyTree) -> PyTree:
     """Arrays without entries that have the leading axes of the leaves of a tree."""
-    return jax.tree.map(lambda leaf: jnp.zeros((leaf.shape[0], 0)), tree)
+    return jax.tree.map(lambda leaf: jnp.zeros((leaf.shape[0], 0), leaf.dtype), tree)
 
 
 def as_shared(by: Any, like: Any) -> Any:
