@@ -66,6 +66,17 @@ def zeros_of(leaf: Any, like: Any) -> Any:
     return jnp.zeros((like.shape[0], *leaf.shape[1:]), leaf.dtype)
 
 
+def numbers_as_shared(by: PyTree, numbers: PyTree, like: PyTree) -> PyTree:
+    """As `as_shared`, for every number of a model; `by` has `None` for those that take no gradient."""
+
+    def one(number, like, by):
+        if number is None:
+            return None
+        return zeros_of(number, like) if by is None else as_shared(by, like)
+
+    return jax.tree.map(one, numbers, like, by, is_leaf=_is_none)
+
+
 def _sum_shared(inputs: PyTree, in_batched: PyTree, cotangents: PyTree) -> PyTree:
     """Sum the cotangents of the leaves that one batch shares over that batch, which is their second axis."""
     leaves, structure = jax.tree.flatten(cotangents, is_leaf=_is_none)

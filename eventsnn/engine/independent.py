@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from .adjoint import Cotangents, QueryCotangents, add_queries, end_of_run, sweep_back
-from .batching import as_shared, batched_first, hand_batched, leading, zeros_of
+from .batching import as_shared, batched_first, hand_batched, leading, numbers_as_shared
 from .control import AbstractControl
 from .iteration import Physics
 from .lanes import Arrivals, Segment
@@ -163,22 +163,21 @@ def _forward(task: LayerTask, inputs: LayerInputs, recorded: int) -> tuple[Layer
 
 
 def _backward(
-    task: LayerTask, wanted: LayerInputs, inputs: LayerInputs, trace: Trace, ct_times, ct_states
+    task: LayerTask, like: LayerInputs, inputs: LayerInputs, trace: Trace, ct_times, ct_states
 ) -> LayerInputs:
-    """The cotangents of the inputs, with the leading axes of `wanted`."""
+    """The cotangents of the inputs, with the leading axes of `like`."""
     physics = task.physics(inputs)
     y0 = _initial_state(physics, inputs)
     segments = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), trace.segments)
     # The forward pass sorted the spikes; the sweep meets them in the order in which they were found.
     by_spike = at(ct_times, trace.place)
-    ct, by_query = end_of_run(
-        physics, task.wanted, wanted.weights.shape[0], len(y0), trace.arrival, trace.lookups, ct_states
-    )
+    told = like.weights.shape[0]
+    ct, by_query = end_of_run(physics, task.wanted, told, len(y0), trace.arrival, trace.lookups, ct_states)
     past = Past(jnp.max(trace.iterations, initial=0), trace.count, segments)
     if by_query is not None:
         ct = add_queries(by_query, trace.count, ct)
     ct = sweep_run(_Layer(physics, task.wanted, by_spike, by_query), y0, past, task.max_iterations, ct)
-    return _as_inputs(wanted, inputs, ct, by_query)
+    return _as_inputs(like, inputs, ct, by_query)
 
 
 class _Layer(AbstractMachine):
@@ -200,21 +199,14 @@ class _Layer(AbstractMachine):
         return ct if self.by_query is None else add_queries(self.by_query, number, ct)
 
 
-def _as_inputs(wanted: LayerInputs, inputs: LayerInputs, ct: Cotangents, by_query) -> LayerInputs:
-    """Cotangents in the shape of the inputs, but with the leading axes of `wanted`."""
-
-    def fill(leaf, like, by):
-        if leaf is None:
-            return None
-        return zeros_of(leaf, like) if by is None else as_shared(by, like)
-
-    is_none = {"is_leaf": lambda leaf: leaf is None}
-    numbers = jax.tree.map(fill, inputs.numbers, wanted.numbers, ct.numbers, **is_none)
+def _as_inputs(like: LayerInputs, inputs: LayerInputs, ct: Cotangents, by_query) -> LayerInputs:
+    """Cotangents in the shape of the inputs, but with the leading axes of `like`."""
+    numbers = numbers_as_shared(ct.numbers, inputs.numbers, like.numbers)
     # Integers have no cotangent, and the start and the end of the run pass none on.
     nothing: Any = None
-    arrivals = Arrivals(as_shared(ct.arrivals, wanted.arrivals.times), nothing)
-    y0 = as_shared(jnp.stack(ct.y, axis=-1), wanted.y0)
-    times = nothing if by_query is None else as_shared(by_query.times, wanted.times)
+    arrivals = Arrivals(as_shared(ct.arrivals, like.arrivals.times), nothing)
+    y0 = as_shared(jnp.stack(ct.y, axis=-1), like.y0)
+    times = nothing if by_query is None else as_shared(by_query.times, like.times)
     return LayerInputs(numbers, ct.weights, arrivals, y0, nothing, nothing, times)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..adjoint import QueryCotangents, add_queries
-from ..batching import as_shared, batched_first, hand_batched, leading, zeros_of
+from ..batching import as_shared, batched_first, hand_batched, leading, numbers_as_shared, zeros_of
 from ..lanes import FINE, TOO_LONG, Arrivals
 from ..layer_run import LayerRun, batch_of, shapes_of_run
 from ..replay import AbstractMachine, Past, sweep_run
@@ -186,9 +186,9 @@ class _Network(AbstractMachine):
 
 
 def _backward(
-    task: NetworkTask, wanted: NetworkInputs, inputs: NetworkInputs, trace: Trace, ct_times, ct_states
+    task: NetworkTask, like: NetworkInputs, inputs: NetworkInputs, trace: Trace, ct_times, ct_states
 ) -> NetworkInputs:
-    """The cotangents of the inputs, with the leading axes of `wanted`."""
+    """The cotangents of the inputs, with the leading axes of `like`."""
     physics = _physics(task, inputs)
     y0 = _initial_state(physics, inputs)
     segments = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), trace.segments)
@@ -199,8 +199,8 @@ def _backward(
         y=(zero,) * len(y0),
         t=zero,
         numbers=jax.tree.map(jnp.zeros_like, numbers),
-        weights=zeros_of(inputs.weights, wanted.weights),
-        delays=None if inputs.delays is None else zeros_of(inputs.delays, wanted.delays),
+        weights=zeros_of(inputs.weights, like.weights),
+        delays=None if inputs.delays is None else zeros_of(inputs.delays, like.delays),
         inputs=jnp.zeros(physics.wiring.inputs.times.shape, zero.dtype),
         spikes=ct_times,
         arrival=trace.arrival,
@@ -222,23 +222,16 @@ def _backward(
     if by_query is not None:
         ct = add_queries(by_query, trace.count, ct)
     ct = sweep_run(_Network(physics, task.wanted, by_query), y0, past, task.max_iterations, ct)
-    return _as_inputs(wanted, inputs, ct, by_query)
+    return _as_inputs(like, inputs, ct, by_query)
 
 
-def _as_inputs(wanted: NetworkInputs, inputs: NetworkInputs, ct: Cotangents, by_query) -> NetworkInputs:
-    """Cotangents in the shape of the inputs, but with the leading axes of `wanted`."""
+def _as_inputs(like: NetworkInputs, inputs: NetworkInputs, ct: Cotangents, by_query) -> NetworkInputs:
+    """Cotangents in the shape of the inputs, but with the leading axes of `like`."""
     nothing: Any = None
-
-    def fill(leaf, like, by):
-        if leaf is None:
-            return None
-        return zeros_of(leaf, like) if by is None else as_shared(by, like)
-
-    is_none = {"is_leaf": lambda leaf: leaf is None}
-    numbers = jax.tree.map(fill, inputs.numbers, wanted.numbers, ct.numbers, **is_none)
-    arrivals = Arrivals(as_shared(ct.inputs, wanted.arrivals.times), nothing)
-    y0 = as_shared(jnp.stack(ct.y, axis=-1), wanted.y0)
-    times = nothing if by_query is None else as_shared(by_query.times, wanted.times)
+    numbers = numbers_as_shared(ct.numbers, inputs.numbers, like.numbers)
+    arrivals = Arrivals(as_shared(ct.inputs, like.arrivals.times), nothing)
+    y0 = as_shared(jnp.stack(ct.y, axis=-1), like.y0)
+    times = nothing if by_query is None else as_shared(by_query.times, like.times)
     return NetworkInputs(numbers, ct.weights, ct.delays, arrivals, y0, nothing, times)
 
 
