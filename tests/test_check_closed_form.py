@@ -25,13 +25,17 @@ from eventsnn import (
 from eventsnn.flows import AbstractFlow
 
 
+def slow(model):
+    return pytest.param(model, marks=pytest.mark.slow)
+
+
 # In single precision those that spike are looked at with the rest of the zoo.
-@pytest.mark.parametrize("model", [IF, DeltaLIF, LeakyIntegrator, ALIF, MAT, DualExpLIF])
+@pytest.mark.parametrize("model", [ALIF, *(slow(model) for model in (IF, DeltaLIF, LeakyIntegrator, MAT, DualExpLIF))])
 def test_the_closed_forms_of_the_library_pass(model):
     check_neuron_model(model(3, dtype=jnp.float64))
 
 
-@pytest.mark.parametrize("make", [Refractory(LIF), AtMostOneSpike(AlphaLIF), Mixed((LIF, 2), (ALIF, 1))])
+@pytest.mark.parametrize("make", [Refractory(LIF), slow(AtMostOneSpike(AlphaLIF)), slow(Mixed((LIF, 2), (ALIF, 1)))])
 def test_the_closed_forms_of_wrappers_pass(make):
     check_neuron_model(make(3))
 
@@ -40,6 +44,7 @@ def test_the_closed_form_of_a_neuron_with_a_step_current_passes():
     check_neuron_model(WithBiasCurrent(LIF)(3, current=StepCurrent(2.0, 5.0, 20.0)))
 
 
+@pytest.mark.slow
 def test_columns_that_neurons_of_a_mixture_do_not_have_are_left_at_0():
     check_neuron_model(Refractory(Mixed((LIF, 2), (ALIF, 2)))(4))
 

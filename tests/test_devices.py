@@ -62,6 +62,7 @@ def test_loss_and_gradient_of_a_recurrent_network(windows):
         np.testing.assert_allclose(mine, one, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_results_per_sample_keep_their_order():
     net = network()
     split = eqx.filter_jit(over_devices(first_spikes, mean=False))

@@ -45,6 +45,10 @@ from eventsnn.neuron_models.base import valid_closed_form
 KEY = jax.random.PRNGKey(0)
 
 
+def slow(case):
+    return pytest.param(case, marks=pytest.mark.slow)
+
+
 def difference_in_40_digits(places):
     """A divided difference of exp, with places that are equal moved apart by next to nothing."""
     places = [mpmath.mpf(float(place)) + k * mpmath.mpf(10) ** -40 for k, place in enumerate(places)]
@@ -156,7 +160,7 @@ def test_channels_that_are_held_stand_still_and_the_others_go_on(kind, held):
         np.testing.assert_allclose(after[neuron], expected[:-1], rtol=1e-11, atol=1e-12 * np.abs(y[neuron]).max())
 
 
-@pytest.mark.parametrize("kind", ["two", "two with feedback", "two equal", "adaptive"])
+@pytest.mark.parametrize("kind", ["two", *map(slow, ["two with feedback", "two equal", "adaptive"])])
 def test_states_are_differentiable_by_every_rate_where_rates_are_equal_too(kind):
     flow, _, _, _, y, dt = random_flow(kind, 2, n=20)
     factors = jnp.asarray(np.random.default_rng(3).normal(size=y.shape))
@@ -204,7 +208,7 @@ def first_crossing_on_a_grid(matrix, condition, thresh, y, dt):
     return (scipy.optimize.brentq(above, start, end, xtol=1e-14) if above(start) < 0 else end), highest
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "two equal"])
+@pytest.mark.parametrize("kind", [kind if kind == "two" else slow(kind) for kind in KINDS if kind != "two equal"])
 def test_no_crossing_is_missed_and_none_invented(kind):
     crossed = inside = 0
     for seed in range(3):
@@ -236,8 +240,8 @@ def test_hardly_any_neuron_that_does_not_cross_is_looked_at_closely():
     assert np.sum(np.asarray(may) & ~crosses) < 0.05 * 400
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-@pytest.mark.parametrize("kind", ["two", "two with feedback", "adaptive", "adaptive twice"])
+@pytest.mark.parametrize("dtype", [jnp.float32, slow(jnp.float64)])
+@pytest.mark.parametrize("kind", ["two", *map(slow, ["two with feedback", "adaptive", "adaptive twice"])])
 def test_a_threshold_just_under_a_maximum_is_met_and_one_just_over_it_is_not(kind, dtype):
     """Grazes: the threshold is put a little below and a little above the highest place of an arc."""
     flow, matrix, condition, _, y, dt = random_flow(kind, 30, n=300)

@@ -301,6 +301,7 @@ def test_wrapping_twice_gives_the_same_class_so_that_programs_are_shared():
     assert AtMostOneSpike(Refractory(LIF)) is AtMostOneSpike(Refractory(LIF))
 
 
+@slow
 def test_a_mixture_has_the_states_of_its_parts():
     mixture = Mixed((LIF, 2, {"tmem": np.array([10.0, 30.0])}), (QIF, 1), (MAT, 1))
     assert mixture.channels == ("V", "I", "H1", "H2")

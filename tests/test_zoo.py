@@ -21,9 +21,9 @@ SPIKING = [name for name in EVERY if name != "LeakyIntegrator"]
 QUICK = {"EGRU", "HodgkinHuxley", "EIF"}
 
 
-def each(names):
+def each(names, quick=QUICK):
     return pytest.mark.parametrize(
-        "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
+        "name", [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
     )
 
 
@@ -106,7 +106,7 @@ def looks_between(case):
     return np.array([free[0], free[-1]])
 
 
-@each(EVERY)
+@each(EVERY, quick={"EGRU"})
 def test_gradients_by_every_number_are_central_differences_of_the_oracle(name):
     case = zoo.make_case(name)
     looks = looks_between(case)
