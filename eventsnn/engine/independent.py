@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from .adjoint import Cotangents, QueryCotangents, add_queries, end_of_run, sweep_back
-from .batching import as_shared, batched_first, hand_batched, leading, numbers_as_shared
+from .batching import as_shared, numbers_as_shared
 from .control import AbstractControl
 from .iteration import Physics
 from .lanes import Arrivals, Segment
-from .layer_run import LayerRun, batch_of, shapes_of_run
+from .layer_run import LayerRun, batch_of, run_and_record, run_one
 from .replay import AbstractMachine, Past, sweep_run
 from .rows import Channels, Rows
 from .run import Lookups, Run, advance, answer, finish, start_run
@@ -105,31 +105,11 @@ def run_layer(task: LayerTask, inputs: LayerInputs) -> LayerRun:
     `inputs` is that of one sample, without the leading axis. Differentiable by `numbers`, `weights`, the arrival
     times, `y0` and the query times.
     """
-    inputs = jax.tree.map(lambda leaf: leaf[None], inputs)
-    run = batched_first(lambda inputs: _differentiable(task, inputs), lambda inputs: _shapes(task, inputs))
-    return jax.tree.map(lambda leaf: leaf[0], run(inputs))
-
-
-def _shapes(task: LayerTask, inputs: LayerInputs) -> LayerRun:
-    times = None if inputs.times is None else inputs.times.shape[-1]
-    return shapes_of_run(inputs.y0, batch_of(inputs), task.capacity, task.slopes, times)
+    return run_one(_differentiable, task, inputs)
 
 
 def _differentiable(task: LayerTask, inputs: LayerInputs) -> LayerRun:
-    forward = hand_batched(lambda inputs: _forward(task, inputs, 0)[0])
-    recorded = hand_batched(lambda inputs: _forward(task, inputs, _RECORDED))
-    backward = hand_batched(lambda *args: _backward(task, *args), summed=True)
-
-    def forth(inputs: LayerInputs):
-        run, trace = recorded(inputs)
-        return run, (inputs, trace)
-
-    def back(residuals, ct: LayerRun):
-        return (backward(leading(residuals[0]), *residuals, ct.times, ct.states),)
-
-    run = jax.custom_vjp(forward)
-    run.defvjp(forth, back)
-    return run(inputs)
+    return run_and_record(_forward, _backward, _RECORDED, task, inputs)
 
 
 def _forward(task: LayerTask, inputs: LayerInputs, recorded: int) -> tuple[LayerRun, Trace | None]:

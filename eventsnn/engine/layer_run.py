@@ -1,11 +1,14 @@
-"""What the run of a layer gives."""
+"""The run of a layer, whichever engine it is by: what it gives, and how it is batched and differentiated."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+from .batching import batched_first, hand_batched, leading
 
 
 class LayerRun(eqx.Module):
@@ -29,28 +32,55 @@ class LayerRun(eqx.Module):
     states: Float[Array, "*batch neurons times channels"] | None
 
 
-def shapes_of_run(
-    y0: Float[Array, "batch neurons channels"], batch: int, capacity: int, slopes: bool, times: int | None
-) -> LayerRun:
-    """The shapes of what a batch of runs gives, known before anything is traced.
+def run_one(differentiable: Callable[[Any, Any], LayerRun], task: Any, inputs: Any) -> LayerRun:
+    """The run of one sample by `differentiable(task, inputs)`, which runs a batch; `jax.vmap` makes it that batch.
 
-    - `y0`: the initial state; its batch may be 1 where all share it.
-    - `slopes`, `times`: whether there are slopes, and for how many query times there are states.
+    - `task`: has the `capacity` of the list of spikes, and says whether there are `slopes`.
+    - `inputs`: without a leading axis; has the initial state `y0` and the query `times`, or `None`.
     """
-    _, neurons, channels = y0.shape
+    inputs = jax.tree.map(lambda leaf: leaf[None], inputs)
+    run = batched_first(lambda inputs: differentiable(task, inputs), lambda inputs: shapes_of_run(task, inputs))
+    return jax.tree.map(lambda leaf: leaf[0], run(inputs))
+
+
+def run_and_record(forward: Callable, backward: Callable, recorded: int, task: Any, inputs: Any) -> LayerRun:
+    """A batch of runs that are differentiated by a reverse sweep over a record of them.
+
+    - `forward(task, inputs, length)`: gives the runs, and what the sweep has to know if `length` is not 0.
+    - `backward(task, like, inputs, trace, by_times, by_states)`: the cotangents of the inputs.
+    - `recorded`: the length of the record.
+    """
+    run = jax.custom_vjp(hand_batched(lambda inputs: forward(task, inputs, 0)[0]))
+
+    def forth(inputs):
+        out, trace = hand_batched(lambda inputs: forward(task, inputs, recorded))(inputs)
+        return out, (inputs, trace)
+
+    def back(residuals, ct: LayerRun):
+        inputs, trace = residuals
+        sweep = hand_batched(lambda *args: backward(task, *args), summed=True)
+        return (sweep(leading(inputs), inputs, trace, ct.times, ct.states),)
+
+    run.defvjp(forth, back)
+    return run(inputs)
+
+
+def shapes_of_run(task: Any, inputs: Any) -> LayerRun:
+    """The shapes of what a batch of runs gives, known before anything is traced; arguments as in `run_one`."""
+    batch, (_, neurons, channels), dtype = batch_of(inputs), inputs.y0.shape, inputs.y0.dtype
 
     def array(dtype, *shape) -> Any:
         return jax.ShapeDtypeStruct((batch, *shape), dtype)
 
     return LayerRun(
-        times=array(y0.dtype, capacity),
-        neurons=array(jnp.int32, capacity),
-        slopes=array(y0.dtype, capacity) if slopes else None,
+        times=array(dtype, task.capacity),
+        neurons=array(jnp.int32, task.capacity),
+        slopes=array(dtype, task.capacity) if task.slopes else None,
         count=array(jnp.int32),
         spikes=array(jnp.int32, neurons),
         status=array(jnp.int32, neurons),
-        stopped=array(y0.dtype, neurons),
-        states=None if times is None else array(y0.dtype, neurons, times, channels),
+        stopped=array(dtype, neurons),
+        states=None if inputs.times is None else array(dtype, neurons, inputs.times.shape[-1], channels),
     )
 
 

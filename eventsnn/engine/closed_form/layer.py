@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from ...flows.linear import LinearFlow, MaybeArray
-from ..batching import as_shared, batched_first, hand_batched, leading, zeros_of
+from ..batching import as_shared, hand_batched, leading, zeros_of
 from ..lanes import Arrivals
-from ..layer_run import LayerRun, batch_of, shapes_of_run
+from ..layer_run import LayerRun, batch_of, run_one, shapes_of_run
 from ..spike_list import Sortable, sort
 from .backward import Cotangents, Spikes, Sweep, end_sweep, start_sweep, sweep_window
 from .forward import Layer, Marks, Neurons, run_window, start_run
@@ -75,14 +75,7 @@ def run_layer(task: LayerTask, inputs: LayerInputs) -> LayerRun:
     `inputs` is that of one sample, without the leading axis. Differentiable by the flow, the weights, the arrival
     times, the initial state and the query times.
     """
-    inputs = jax.tree.map(lambda leaf: leaf[None], inputs)
-    run = batched_first(lambda inputs: _differentiable(task, inputs), lambda inputs: _shapes(task, inputs))
-    return jax.tree.map(lambda leaf: leaf[0], run(inputs))
-
-
-def _shapes(task: LayerTask, inputs: LayerInputs) -> LayerRun:
-    times = None if inputs.times is None else inputs.times.shape[-1]
-    return shapes_of_run(inputs.y0, batch_of(inputs), task.capacity, task.slopes, times)
+    return run_one(_differentiable, task, inputs)
 
 
 def _differentiable(task: LayerTask, inputs: LayerInputs) -> LayerRun:
@@ -100,7 +93,7 @@ def _differentiable(task: LayerTask, inputs: LayerInputs) -> LayerRun:
         by_time = _instantiate(ct.times, shape.shape, shape.dtype)
         by_state = None
         if residuals.inputs.times is not None:
-            states: Any = _shapes(task, residuals.inputs).states
+            states: Any = shapes_of_run(task, residuals.inputs).states
             by_state = _instantiate(ct.states, states.shape, states.dtype)
         perturbed = residuals.perturbed
         backward = hand_batched(lambda *args: _backward(task, perturbed, *args), summed=True)

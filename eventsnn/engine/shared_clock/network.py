@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..adjoint import QueryCotangents, add_queries
-from ..batching import as_shared, batched_first, hand_batched, leading, numbers_as_shared, zeros_of
+from ..batching import as_shared, numbers_as_shared, zeros_of
 from ..lanes import FINE, TOO_LONG, Arrivals
-from ..layer_run import LayerRun, batch_of, shapes_of_run
+from ..layer_run import LayerRun, batch_of, run_and_record, run_one
 from ..replay import AbstractMachine, Past, sweep_run
 from ..rows import Channels, Rows
 from ..run import Lookups
@@ -85,31 +85,11 @@ def run_network(task: NetworkTask, inputs: NetworkInputs) -> LayerRun:
     `inputs` is that of one sample, without the leading axis. Differentiable by `numbers`, `weights`, the arrival
     times, `y0` and the query times.
     """
-    inputs = jax.tree.map(lambda leaf: leaf[None], inputs)
-    run = batched_first(lambda inputs: _differentiable(task, inputs), lambda inputs: _shapes(task, inputs))
-    return jax.tree.map(lambda leaf: leaf[0], run(inputs))
-
-
-def _shapes(task: NetworkTask, inputs: NetworkInputs) -> LayerRun:
-    times = None if inputs.times is None else inputs.times.shape[-1]
-    return shapes_of_run(inputs.y0, batch_of(inputs), task.capacity, task.slopes, times)
+    return run_one(_differentiable, task, inputs)
 
 
 def _differentiable(task: NetworkTask, inputs: NetworkInputs) -> LayerRun:
-    forward = hand_batched(lambda inputs: _forward(task, inputs, 0)[0])
-    recorded = hand_batched(lambda inputs: _forward(task, inputs, _RECORDED))
-    backward = hand_batched(lambda *args: _backward(task, *args), summed=True)
-
-    def forth(inputs: NetworkInputs):
-        run, trace = recorded(inputs)
-        return run, (inputs, trace)
-
-    def back(residuals, ct: LayerRun):
-        return (backward(leading(residuals[0]), *residuals, ct.times, ct.states),)
-
-    run = jax.custom_vjp(forward)
-    run.defvjp(forth, back)
-    return run(inputs)
+    return run_and_record(_forward, _backward, _RECORDED, task, inputs)
 
 
 def _physics(task: NetworkTask, inputs: NetworkInputs) -> Physics:
