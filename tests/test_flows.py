@@ -88,7 +88,10 @@ def test_derivatives_of_divided_differences_have_a_place_twice(places):
 def random_flow(kind, seed, n=200):
     """A flow of `n` neurons, the matrix of each with a column for 1, and states below the threshold."""
     rng = np.random.default_rng(seed)
-    rate = lambda: 1 / np.exp(rng.uniform(np.log(0.5), np.log(100.0), n))  # noqa: E731
+
+    def rate():
+        return 1 / np.exp(rng.uniform(np.log(0.5), np.log(100.0), n))
+
     a, s, r, d, b, thresh = rate(), rate(), rate(), rng.normal(0, 0.1, n), rate(), rng.uniform(0.5, 2, n)
     if kind.startswith("two"):
         c = {"two": None, "two with feedback": 0.9 * a * s / b, "two equal": None}[kind]
