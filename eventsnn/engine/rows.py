@@ -82,7 +82,7 @@ class Rows(eqx.Module):
             new = (s, tuple(there[:, channel] for channel in range(len(y))))
             return jnp.zeros_like(turn.real), jax.tree.map(turn.write, found, new)
 
-        return serve_in_turns(may, serve, (jnp.full_like(dt, jnp.inf), y_end), few=True)
+        return serve_in_turns(may, serve, (jnp.full_like(dt, jnp.inf), y_end), dt.dtype, few=True)
 
     def arrive(self, y: Channels, weights: Float[Array, "batch neurons *ports"]) -> Channels:
         return _split(_over_batch(_arrive, self, weights, y), y)

@@ -8,16 +8,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree
 
+from .counting import running_count
+from .flat import add, read, write
+
 
 class Turn(eqx.Module):
     """Some of the lanes, one per neuron of every sample, in rising order.
 
     - `lanes`: their numbers; behind the last of them, numbers of lanes that do not exist.
     - `shape`: how many samples and neurons there are.
+    - `dtype`: of the numbers of the network.
     """
 
     lanes: Int[Array, " turn"]
     shape: tuple[int, int] = eqx.field(static=True)
+    dtype: Any = eqx.field(static=True)
 
     @property
     def real(self) -> Bool[Array, " turn"]:
@@ -34,11 +39,11 @@ class Turn(eqx.Module):
 
     def rank(self, some: Bool[Array, " turn"]) -> Int[Array, " turn"]:
         """How many of `some` come before each lane in its own sample."""
-        ones = some.astype(jnp.int32)
-        before = jnp.cumsum(ones, dtype=jnp.int32) - ones
+        before = running_count(some, self.dtype) - some.astype(jnp.int32)
         # The samples are in order.
-        first = jnp.full((self.shape[0],), self.lanes.size, jnp.int32).at[self.sample].min(before, mode="drop")
-        return before - first.at[self.sample].get(mode="clip")
+        most = jnp.full((self.shape[0],), self.lanes.size, jnp.int32)
+        first = most.at[self.sample].min(before, mode="drop", wrap_negative_indices=False)
+        return before - read(first, self.sample)
 
     def look(self, table: Any, row: Any = 0) -> Any:
         """The entries of these lanes in a table `(*rows, samples, neurons)`, with 1 where an axis is shared.
@@ -57,12 +62,13 @@ class Turn(eqx.Module):
             place = self.sample if samples > 1 else jnp.zeros_like(self.lanes)
         else:
             place = self.lanes - self.sample * neurons
-        return table.reshape(-1).at[place + row * (samples * neurons)].get(mode="clip")
+        return read(table, place + row * (samples * neurons))
 
     def look_at_all(self, table: Array) -> Array:
         """The entries of these lanes in a table `(samples, neurons, *rest)`, with 1 sample where all share it."""
         neuron = self.lanes - self.sample * self.shape[1]
-        return table.at[self.sample if table.shape[0] > 1 else 0, neuron].get(mode="clip")
+        sample = self.sample if table.shape[0] > 1 else 0
+        return table.at[sample, neuron].get(mode="clip", wrap_negative_indices=False)
 
     def write(self, table: Any, values: Any, row: Any = 0, where: Any = True) -> Any:
         """A table `(*rows, samples, neurons)` with new entries for those of these lanes that `where` allows."""
@@ -70,48 +76,48 @@ class Turn(eqx.Module):
             return None
         size = self.shape[0] * self.shape[1]
         place = jnp.where(self.real & where, self.lanes + row * size, table.size)
-        values = jnp.broadcast_to(values, place.shape)
-        return table.reshape(-1).at[place].set(values, mode="drop", unique_indices=True).reshape(table.shape)
+        return write(table, place, values)
 
     def add(self, table: Any, values: Any, row: Any = 0, where: Any = True) -> Any:
         """As `write`, but added; `neurons` may be 1 where all neurons of a sample share an entry."""
         samples, neurons = table.shape[-2:]
         place = self.sample if neurons == 1 else self.lanes
         place = jnp.where(self.real & where, place + row * (samples * neurons), table.size)
-        return table.reshape(-1).at[place].add(values, mode="drop").reshape(table.shape)
+        return add(table, place, values)
 
 
 def serve_in_turns(
     waiting: Bool[Array, "batch neurons"],
     serve: Callable[[Turn, PyTree], tuple[Bool[Array, " turn"], PyTree]],
     carry: PyTree,
+    dtype: Any,
     few: bool = False,
 ) -> PyTree:
     """Call `serve` until nobody waits.
 
     - `waiting`: who waits at first.
-    - `few`: whether mostly few wait, and serving them takes long.
     - `serve`: takes a turn and the carry; gives who of them waits again, and the carry.
+    - `dtype`: of the numbers of the network.
+    - `few`: whether mostly few wait, and serving them takes long.
     """
     batch, neurons = waiting.shape
     total = waiting.size
     size = _turn_size(total, few)
-    ranks = jnp.cumsum(waiting, axis=1, dtype=jnp.int32)
-    through = jnp.cumsum(ranks[:, -1], dtype=jnp.int32)
-    ranks = ranks - 1 + (through - ranks[:, -1])[:, None]
+    through = running_count(waiting.reshape(-1), dtype)
     nobody = jnp.full((total + size,), total, jnp.int32)
-    place = jnp.where(waiting, ranks, total + size).reshape(-1)
-    queue = nobody.at[place].set(jnp.arange(total, dtype=jnp.int32), mode="drop", unique_indices=True)
+    place = jnp.where(waiting.reshape(-1), through - 1, total + size)
+    queue = write(nobody, place, jnp.arange(total, dtype=jnp.int32))
 
     def turn(state):
         queue, read, count, written, carry = state
         lanes = jax.lax.dynamic_slice(queue, (read,), (size,))
         lanes = jnp.where(read + jnp.arange(size, dtype=jnp.int32) < count, lanes, total)
-        again, carry = serve(Turn(lanes, (batch, neurons)), carry)
+        again, carry = serve(Turn(lanes, (batch, neurons), dtype), carry)
         # Who waits again lines up at the front, in places that have been read.
-        place = written + jnp.cumsum(again, dtype=jnp.int32) - 1
-        queue = queue.at[jnp.where(again, place, total + size)].set(lanes, mode="drop", unique_indices=True)
-        read, written = read + size, written + jnp.sum(again, dtype=jnp.int32)
+        rank = running_count(again, dtype)
+        place = jnp.where(again, written + rank - 1, total + size)
+        queue = write(queue, place, lanes)
+        read, written = read + size, written + rank[-1]
         over = read >= count
         return (
             queue,

@@ -132,7 +132,7 @@ def sweep_window(
             return _sweep_spikes(layer, wanted, spikes, stretches, number, seen, queries, min_slope, turn, *carry)
 
         waiting = jnp.abs(sweep.chain.mark) > number * layer.window
-        carry = serve_in_turns(waiting, serve, carry)
+        carry = serve_in_turns(waiting, serve, carry, sweep.ct.v.dtype)
     chain, answers, flow, by_start = carry
     ct = eqx.tree_at(lambda ct: ct.flow, sweep.ct, flow)
     ct = _sweep_arrivals(layer, wanted, stretches, number, answers, seen, queries, ct, by_start)
@@ -249,27 +249,28 @@ def _sweep_arrivals(
     def back(turn, carry):
         ct, told, by_start = carry
         row = length - 1 - turn
-        here: _Answers = jax.tree.map(lambda rows: rows[row], answers)
+        here: _Answers = jax.tree.map(lambda rows: _row(rows, row), answers)
         if any_rate(wanted) and seen is not None:
             # Behind the last spike of the stretch, or all of it.
-            begin, end = stretches.starts[row], stretches.ends[row]
+            begin, end = _row(stretches.starts, row), _row(stretches.ends, row)
             after = (jnp.broadcast_to(flow.vreset, ct.v.shape), here.current)
-            state = jax.tree.map(lambda y, rows: jnp.where(here.spiked, y, rows[row]), after, seen)
+            state = jax.tree.map(lambda y, rows: jnp.where(here.spiked, y, _row(rows, row)), after, seen)
             since = jnp.where(here.spiked, here.t_last, begin)
             more = by_rates(flow, wanted, end - since, state, (ct.v, ct.i))
             ct = eqx.tree_at(lambda ct: ct.flow, ct, add_flows(ct.flow, more))
-        v, i = jax.tree.map(lambda rows: rows[row], through).transposed(ct.v, ct.i)
+        v, i = jax.tree.map(lambda rows: _row(rows, row), through).transposed(ct.v, ct.i)
         v, i = jax.tree.map(lambda first, y: jnp.where(here.spiked, first, y), (here.v, here.i), (v, i))
         if by_query is not None:
-            v, i = jax.tree.map(lambda y, rows: y + rows[row], (v, i), by_query)
+            v, i = jax.tree.map(lambda y, rows: y + _row(rows, row), (v, i), by_query)
         ct = eqx.tree_at(lambda ct: (ct.v, ct.i), ct, (v, i), is_leaf=_is_none)
         if told is not None:
-            told = told.at[row].set(v if i is None else i)
+            told = _with_row(told, row, v if i is None else i)
         if by_start is not None:
             # The state after an arrival does not care when it came, but what it added has since moved.
             moved = flow.leak * v if i is None else flow.decay * i - flow.coupling * v
-            moved = arriving[row] * moved
-            by_start = by_start.at[row].add(moved if by_start.shape[-1] > 1 else jnp.sum(moved, axis=1, keepdims=True))
+            moved = _row(arriving, row) * moved
+            moved = moved if by_start.shape[-1] > 1 else jnp.sum(moved, axis=1, keepdims=True)
+            by_start = _with_row(by_start, row, _row(by_start, row) + moved)
         return ct, told, by_start
 
     ct, told, by_start = jax.lax.fori_loop(0, length, back, (ct, told, by_start))
@@ -285,6 +286,14 @@ def _sweep_arrivals(
         arrivals = put(arrivals, jnp.broadcast_to(slot, by_start.shape), by_start).reshape(ct.arrivals.shape)
         ct = eqx.tree_at(lambda ct: ct.arrivals, ct, arrivals)
     return ct
+
+
+def _row(rows: Array, row: Int[Array, ""]) -> Array:
+    return jax.lax.dynamic_index_in_dim(rows, row, keepdims=False, allow_negative_indices=False)
+
+
+def _with_row(rows: Array, row: Int[Array, ""], new: Array) -> Array:
+    return jax.lax.dynamic_update_index_in_dim(rows, new, row, 0, allow_negative_indices=False)
 
 
 def _is_none(leaf) -> bool:

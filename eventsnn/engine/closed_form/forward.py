@@ -137,7 +137,7 @@ def run_window(layer: Layer, run: Run, see: bool = False) -> tuple[Run, Seen]:
         def serve(turn, carry):
             return _serve(layer, window, turn, *carry)
 
-        run, _, seen = serve_in_turns(stretch < layer.window, serve, (run, stretch, seen))
+        run, _, seen = serve_in_turns(stretch < layer.window, serve, (run, stretch, seen), neurons.v.dtype)
     broken = ~jnp.isfinite(run.neurons.v)
     if run.neurons.i is not None:
         broken = broken | ~jnp.isfinite(run.neurons.i)
@@ -177,7 +177,7 @@ def _go_together(layer: Layer, window: _Window, neurons: Neurons, see: bool) -> 
         number, through, w, span = here
         live = ~neurons.done & (found == layer.window)
         y = jump(v, i, jnp.where(live, w, 0))
-        y_end, stops = _pass_stretch(layer.flow, through, span, live, *y)
+        y_end, stops = _pass_stretch(layer.flow, through, span, live, number >= 0, *y)
         return (y_end, jnp.where(stops, number, found)), y if see else None
 
     found = jnp.full(neurons.v.shape, layer.window, jnp.int32)
@@ -192,12 +192,19 @@ def jump(v: _Reals, i: MaybeArray, w: _Reals) -> tuple[_Reals, MaybeArray]:
     return (v + w, None) if i is None else (v, i + w)
 
 
-def _pass_stretch(flow: LinearFlow, through: Coefficients, span, live, v, i):
-    """From the start of a stretch to its end, for those of `live` that cannot cross in it. Also who may."""
+def _pass_stretch(flow: LinearFlow, through: Coefficients, span, live, running, v, i):
+    """From the start of a stretch to its end, for those of `live` that cannot cross in it. Also who may.
+
+    `running` is true, but XLA cannot know.
+    """
+
+    def reaches(v, i, v_end, i_end):
+        return (v >= flow.thresh) | may_cross(flow, v, i, span, v_end, i_end)
+
     v_end, i_end = flow.advance(through, v, i)
     stops = jnp.zeros(v.shape, bool)
     if flow.thresh is not None:
-        stops = live & (span >= 0) & ((v >= flow.thresh) | may_cross(flow, v, i, span, v_end, i_end))
+        stops = live & (span >= 0) & materialised(running, reaches, v, i, v_end, i_end)
     goes = live & ~stops
     return jax.tree.map(lambda new, old: jnp.where(goes, new, old), (v_end, i_end), (v, i)), stops
 
@@ -259,7 +266,7 @@ def _serve(layer: Layer, window: _Window, turn: Turn, run: Run, stretch: _Intege
         y = jump(v, i, jnp.where(live, w, 0))
         if seen is not None:
             seen = jax.tree.map(lambda rows, y: turn.write(rows, y, number, live), seen, y)
-        y, stops = _pass_stretch(flow, through, span, live, *y)
+        y, stops = _pass_stretch(flow, through, span, live, turn.any, *y)
         return number + 1, y, jnp.where(stops, number, found), seen
 
     def on_the_way(carry):
