@@ -8,7 +8,8 @@ from jaxtyping import Float
 
 from .evnn import FFEvNN
 from .plot import new_axes, plot_history, plot_latencies, plot_plane, plot_raster
-from .training.fit import EpochSummary, record_one
+from .training.fit import EpochSummary
+from .training.respond import record_one
 from .training.yin_yang import CLASS_NAMES, YinYang, encode
 
 

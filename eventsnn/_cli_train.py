@@ -12,15 +12,8 @@ import numpy as np
 
 from ._cli_pictures import draw_pictures
 from .run_folder import CHECKPOINT, HISTORY, MODEL, Run, load_run, save_run
-from .training.fit import (
-    EpochSummary,
-    Samples,
-    accuracy,
-    predict,
-    respond,
-    start,
-    train_epoch,
-)
+from .training.fit import EpochSummary, Samples, start, train_epoch
+from .training.respond import accuracy, predict, respond
 from .training.yin_yang import YinYang, encode, load_split
 from .training.yin_yang_network import make_network, make_recipe
 

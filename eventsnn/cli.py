@@ -14,7 +14,7 @@ from ._cli_train import DEFAULTS, train
 from .engine.report import SimulationError
 from .evnn import FFEvNN
 from .run_folder import HISTORY, MODEL, find_model, load_model, read_history
-from .training.fit import accuracy, predict
+from .training.respond import accuracy, predict
 from .training.yin_yang import CLASS_NAMES, IN_SIZE, encode, load_split
 from .training.yin_yang_network import NEURONS
 

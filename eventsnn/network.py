@@ -7,7 +7,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .arguments import (
     as_floats,
@@ -183,6 +183,21 @@ class AbstractNetwork(eqx.Module):
 
     def _settle(self, out: Any, report: Report) -> Any:
         return settle(out, report) if self.throw else out
+
+
+def attempt_ttfs(network: AbstractNetwork, in_spikes: ArrayLike) -> tuple[Float[Array, " out"], Bool[Array, ""]]:
+    """What `ttfs` gives, and whether the run failed, where `ttfs` would raise an error.
+
+    An error takes a call back into Python, and programs that call back are not kept by JAX's compilation cache.
+    """
+    spikes, report = _first_spikes(network, network._input(in_spikes), network._time(network.max_solver_time), 1, False)
+    return spikes[:, 0], jax.lax.stop_gradient(report.failed())
+
+
+def attempt_record(network: AbstractNetwork, in_spikes: ArrayLike) -> tuple[Record, Bool[Array, ""]]:
+    """The same for `record`."""
+    record, report = _record(network, network._input(in_spikes))
+    return record, jax.lax.stop_gradient(report.failed())
 
 
 @eqx.filter_jit

@@ -8,20 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from eventsnn import LIF, FFEvNN, SimulationError
 from eventsnn.run_folder import CHECKPOINT, HISTORY, MODEL, Run, load_model, load_run, read_history, save_run
 from eventsnn.training import fit
-from eventsnn.training.fit import (
-    EpochSummary,
-    Recipe,
-    Samples,
-    accuracy,
-    predict,
-    respond,
-    start,
-    train_epoch,
-    weights_only,
-)
+from eventsnn.training import respond as respond_module
+from eventsnn.training.fit import EpochSummary, Recipe, Samples, start, train_epoch, weights_only
 from eventsnn.training.losses import first_spike_correct, first_spike_loss, wake_loss
+from eventsnn.training.respond import accuracy, predict, respond
 from eventsnn.training.yin_yang import classify, encode, load_split, make_yin_yang
 from eventsnn.training.yin_yang_network import make_network
 
@@ -196,6 +189,51 @@ def test_spikes_per_neuron_are_those_of_the_record(trained):
     counts = [np.isfinite(second.network.record(x).times[0]).sum() for x in samples.in_spikes[:3]]
     assert sum(counts) > 0
     assert respond(second.network, samples.in_spikes[:3]).spikes_per_neuron == pytest.approx(np.mean(counts) / 12)
+
+
+def forty_with_one_that_is_wrong(place):
+    points = make_yin_yang(40, seed=0)
+    in_spikes = np.asarray(encode(points.points))
+    in_spikes[place] = np.nan
+    return Samples(in_spikes, points.labels)
+
+
+@pytest.mark.parametrize("throw", [True, False])
+def test_a_run_that_fails_ends_training_with_its_error(throw):
+    samples, recipe = forty_with_one_that_is_wrong(17), Recipe(epochs=1, batch_size=8)
+    network = FFEvNN([4, 3], 5, LIF, 30.0, jax.random.PRNGKey(0), wmean=2.0, wlim=1.0, throw=throw)
+    state = start(network, recipe, len(samples))
+    if not throw:
+        assert train_epoch(state, samples, recipe)[0].epoch == 1
+        return
+    batches = []
+    with pytest.raises(ValueError, match=r"in_spikes\[0, 0\] is nan: expected"):
+        train_epoch(state, samples, recipe, on_batch=lambda *done: batches.append(done))
+    assert not batches
+
+
+def test_a_sample_that_fails_is_the_error_of_a_prediction():
+    samples = forty_with_one_that_is_wrong(17)
+    network = FFEvNN([4, 3], 5, LIF, 30.0, jax.random.PRNGKey(0), wmean=9.0, max_event_steps=3)
+    with pytest.raises(SimulationError, match="layer 0 emitted more than max_event_steps = 3 spikes"):
+        predict(network, samples.in_spikes[:8], batch_size=8)
+    network = FFEvNN([4, 3], 5, LIF, 30.0, jax.random.PRNGKey(0), wmean=2.0)
+    with pytest.raises(ValueError, match=r"in_spikes\[0, 0\] is nan: expected"):
+        predict(network, samples.in_spikes, batch_size=8)
+
+
+def test_no_program_of_training_calls_back_into_python():
+    """JAX keeps no program in its compilation cache that does."""
+    samples, recipe = forty_with_one_that_is_wrong(17), Recipe(epochs=1, batch_size=8)
+    network = make_network(hidden=4)
+    state = start(network, recipe, len(samples))
+    trained, fixed = eqx.partition(network, weights_only(network))
+    inputs = jnp.zeros((2, 8, 5, 1), network.dtype), jnp.zeros((2, 8), int)
+    program = fit._stride.lower(trained, fixed, state.optimiser_state, *inputs, jnp.int32(2), recipe, 5).as_text()
+    assert "while" in program and "callback" not in program
+    program = respond_module._attempt.lower(network, inputs[0][0]).as_text()
+    assert "while" in program and "callback" not in program
+    assert "callback" in jax.jit(jax.vmap(lambda x: network.record(x).times)).lower(inputs[0][0]).as_text()
 
 
 def make_run(epochs=1):

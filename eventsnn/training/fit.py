@@ -1,7 +1,7 @@
 """Training a network to tell classes apart by which output spikes first."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import equinox as eqx
@@ -11,8 +11,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
-from ..evnn import FFEvNN, Record
+from ..evnn import FFEvNN
+from ..network import attempt_ttfs
 from .losses import first_spike_correct, first_spike_loss, wake_loss
+from .respond import raise_what_failed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,53 +179,17 @@ def train_epoch(
         # The last stride is as long as the others, and what is too much of it is never looked at.
         chosen = np.resize(order[first * recipe.batch_size :], (_STRIDE, recipe.batch_size))
         inputs = jnp.asarray(in_spikes[chosen], network.dtype), jnp.asarray(labels[chosen])
-        trained, optimiser_state, sums = _stride(
-            trained, fixed, optimiser_state, *inputs, jnp.int32(steps), recipe, total
-        )
+
+        def go(steps, before=(trained, fixed, optimiser_state), inputs=inputs):
+            return _stride(*before, *inputs, jnp.int32(steps), recipe, total)
+
+        trained, optimiser_state, sums, failed = go(steps)
+        if failed >= 0:
+            raise_what_failed(eqx.combine(go(int(failed))[0], fixed).ttfs, inputs[0][failed])
         loss_sum, right_sum = loss_sum + float(sums[0]), right_sum + float(sums[1])
         on_batch(first + steps, total)
     network = eqx.combine(trained, fixed)
     return TrainingState(network, optimiser_state, state.epoch + 1), loss_sum / total, right_sum / total
-
-
-@dataclasses.dataclass(frozen=True)
-class Response:
-    """What a network does with samples.
-
-    - `spike_times`: the time to first spike of every output, shape `(samples, out)`, in ms.
-    - `spikes_per_neuron`: how often a hidden neuron spikes for one sample, on average. 0 without hidden layers.
-    """
-
-    spike_times: Float[np.ndarray, "samples out"]
-    spikes_per_neuron: float
-
-
-def respond(network: FFEvNN, in_spikes: ArrayLike, *, batch_size: int = 250) -> Response:
-    """Run a network on samples of shape `(samples, inputs, spikes)`. All calls with one batch size share a program."""
-    times, counts = [], []
-    for chunk, n in _chunks(network, in_spikes, batch_size):
-        _, first, count = _recorded(network, chunk)
-        times.append(np.asarray(first)[:n])
-        counts.append(np.asarray(count)[:n])
-    n_hidden = sum(network.layers[:-1])
-    return Response(np.concatenate(times), float(np.mean(np.concatenate(counts))) / n_hidden if n_hidden else 0.0)
-
-
-def record_one(network: FFEvNN, in_spikes: ArrayLike, *, batch_size: int = 250) -> Record:
-    """The record of one sample of shape `(inputs, spikes)`, by the program of `respond`."""
-    chunk = np.repeat(np.asarray(in_spikes)[None], batch_size, axis=0)
-    record, _, _ = _recorded(network, jnp.asarray(chunk, network.dtype))
-    return jax.tree.map(lambda leaf: leaf[0], record)
-
-
-def predict(network: FFEvNN, in_spikes: ArrayLike, *, batch_size: int = 250) -> Float[np.ndarray, "samples out"]:
-    """The time to first spike of every output for every sample, shape `(samples, out)`, in ms."""
-    return respond(network, in_spikes, batch_size=batch_size).spike_times
-
-
-def accuracy(spike_times: ArrayLike, labels: ArrayLike) -> float:
-    """The fraction of samples, 0 … 1, whose correct output spikes first. A silent one is wrong."""
-    return float(jnp.mean(first_spike_correct(jnp.asarray(spike_times), jnp.asarray(labels))))
 
 
 def _reject_unless(fine: bool, name: str, value: Any, wanted: str) -> None:
@@ -270,23 +236,31 @@ def _stride(
     steps: Int[Array, ""],
     recipe: Recipe,
     n_batches: int,
-) -> tuple[FFEvNN, PyTree, tuple[Float[Array, ""], Float[Array, ""]]]:
-    """The first `steps` of some steps. Also the sums of their losses and of the fractions that were right."""
+) -> tuple[FFEvNN, PyTree, tuple[Float[Array, ""], Float[Array, ""]], Int[Array, ""]]:
+    """The first `steps` of some steps.
+
+    Also the sums of their losses and of the fractions that were right, and which step failed and ended it, -1 if none.
+    """
     arrays, rest = eqx.partition((trained, optimiser_state), eqx.is_array)
 
-    def step(number, carry):
-        arrays, (loss_sum, right_sum) = carry
+    def running(carry):
+        number, _, _, failed = carry
+        return (number < steps) & (failed < 0)
+
+    def step(carry):
+        number, arrays, (loss_sum, right_sum), _ = carry
         trained, optimiser_state = eqx.combine(arrays, rest)
-        trained, optimiser_state, loss, right = _step(
+        trained, optimiser_state, (loss, right, failed) = _step(
             trained, fixed, optimiser_state, in_spikes[number], labels[number], recipe, n_batches
         )
         arrays = eqx.filter((trained, optimiser_state), eqx.is_array)
-        return arrays, (loss_sum + loss, right_sum + right)
+        return number + 1, arrays, (loss_sum + loss, right_sum + right), jnp.where(failed, number, -1)
 
     zero = jnp.zeros((), in_spikes.dtype)
-    arrays, sums = jax.lax.fori_loop(0, steps, step, (arrays, (zero, zero)))
+    start = (jnp.int32(0), arrays, (zero, zero), jnp.int32(-1))
+    _, arrays, sums, failed = jax.lax.while_loop(running, step, start)
     trained, optimiser_state = eqx.combine(arrays, rest)
-    return trained, optimiser_state, sums
+    return trained, optimiser_state, sums, failed
 
 
 def _step(
@@ -297,22 +271,26 @@ def _step(
     labels: Int[Array, " batch"],
     recipe: Recipe,
     n_batches: int,
-) -> tuple[FFEvNN, PyTree, Float[Array, ""], Float[Array, ""]]:
-    (_, (loss, right)), gradient = eqx.filter_value_and_grad(_batch_loss, has_aux=True)(
+) -> tuple[FFEvNN, PyTree, tuple[Float[Array, ""], Float[Array, ""], Bool[Array, ""]]]:
+    """The network and the optimiser after a step; the loss, the fraction that was right, and whether a run failed."""
+    (_, (loss, right, failed)), gradient = eqx.filter_value_and_grad(_batch_loss, has_aux=True)(
         trained, fixed, in_spikes, labels, recipe
     )
     # Optax multiplies whole numbers by floating point ones, which strict promotion refuses.
     with jax.numpy_dtype_promotion("standard"):
         optimiser = _optimiser(recipe, n_batches, trained)
         updates, optimiser_state = optimiser.update(gradient, optimiser_state, trained)  # pyright: ignore
-    return eqx.apply_updates(trained, updates), optimiser_state, loss, jnp.mean(right, dtype=loss.dtype)
+    told = loss, jnp.mean(right, dtype=loss.dtype), failed
+    return eqx.apply_updates(trained, updates), optimiser_state, told
 
 
 def _batch_loss(
     trained: FFEvNN, fixed: FFEvNN, in_spikes: Array, labels: Array, recipe: Recipe
-) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Bool[Array, " batch"]]]:
+) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Bool[Array, " batch"], Bool[Array, ""]]]:
     network = eqx.combine(trained, fixed)
-    spike_times = _spike_times(network, in_spikes)
+    spike_times, failed = jax.vmap(lambda in_spikes: attempt_ttfs(network, in_spikes))(in_spikes)
+    # Whatever stands for no spike in this network, the losses expect inf.
+    spike_times = jnp.where(spike_times == network.output_no_spike_value, jnp.inf, spike_times)
     losses = first_spike_loss(
         spike_times,
         labels,
@@ -324,33 +302,5 @@ def _batch_loss(
     loss = jnp.mean(losses)
     missing = wake_loss(spike_times, labels, network.connections[-1].weights)
     # The loss that is shown leaves out what only serves to wake neurons.
-    return loss + recipe.wake * missing, (loss, first_spike_correct(spike_times, labels))
-
-
-def _spike_times(network: FFEvNN, in_spikes: Array) -> Float[Array, "batch out"]:
-    spike_times = jax.vmap(network.ttfs)(in_spikes)
-    # Whatever stands for no spike in this network, the losses expect inf.
-    return jnp.where(spike_times == network.output_no_spike_value, jnp.inf, spike_times)
-
-
-@eqx.filter_jit
-def _recorded(network: FFEvNN, in_spikes: Array) -> tuple[Record, Float[Array, "batch out"], Int[Array, " batch"]]:
-    """The records, the first spikes of the outputs, and how many spikes there were in hidden layers."""
-    record = jax.vmap(network.record)(in_spikes)
-    out = jnp.arange(network.layers[-1], dtype=jnp.int32)[:, None]
-    mine = record.neurons[-1][:, None, :] == out
-    first = jnp.min(jnp.where(mine, record.times[-1][:, None, :], jnp.inf), axis=-1, initial=jnp.inf)
-    count = jnp.zeros(len(in_spikes), jnp.int32)
-    for layer in record.times[:-1]:
-        count = count + jnp.sum(jnp.isfinite(layer), axis=1, dtype=jnp.int32)
-    return record, first, count
-
-
-def _chunks(network: FFEvNN, in_spikes: ArrayLike, batch_size: int) -> Iterator[tuple[Array, int]]:
-    """Batches of one size, so that one compilation serves all, and how many samples of each count."""
-    in_spikes = np.asarray(in_spikes)
-    batch_size = min(batch_size, len(in_spikes))
-    for first in range(0, len(in_spikes), batch_size):
-        chunk = in_spikes[first : first + batch_size]
-        padding = [(0, batch_size - len(chunk)), (0, 0), (0, 0)]
-        yield jnp.asarray(np.pad(chunk, padding, mode="edge"), network.dtype), len(chunk)
+    right = first_spike_correct(spike_times, labels)
+    return loss + recipe.wake * missing, (loss, right, jnp.any(failed) & network.throw)

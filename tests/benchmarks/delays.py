@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from eventsnn.training.fit import Recipe, Samples, accuracy, predict, start, train_epoch
+from eventsnn.training.fit import Recipe, Samples, start, train_epoch
+from eventsnn.training.respond import accuracy, predict
 from eventsnn.training.yin_yang import encode, load_split
 from eventsnn.training.yin_yang_network import make_network
 
