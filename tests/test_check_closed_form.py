@@ -35,7 +35,8 @@ def test_the_closed_forms_of_the_library_pass(model):
     check_neuron_model(model(3, dtype=jnp.float64))
 
 
-@pytest.mark.parametrize("make", [Refractory(LIF), slow(AtMostOneSpike(AlphaLIF)), slow(Mixed((LIF, 2), (ALIF, 1)))])
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [Refractory(LIF), AtMostOneSpike(AlphaLIF), Mixed((LIF, 2), (ALIF, 1))])
 def test_the_closed_forms_of_wrappers_pass(make):
     check_neuron_model(make(3))
 

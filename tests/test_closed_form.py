@@ -139,6 +139,7 @@ def derivative(function):
     return min(zip(found, found[1:], strict=False), key=lambda pair: abs(pair[0] - pair[1]))[0]
 
 
+@pytest.mark.slow
 @every_model
 def test_gradients_equal_central_differences_with_richardson_extrapolation(model):
     loss, gradient_of, times = loss_of_all(model)

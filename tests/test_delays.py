@@ -204,6 +204,7 @@ def central_differences(loss, theta):
     return gradients
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "query"),
     [
@@ -263,6 +264,7 @@ def test_fixed_delays_receive_no_gradient_and_are_not_marked_as_trainable():
     assert eventsnn.trainable(free).connections[0].delays.value and not eventsnn.trainable(free).neurons[0].tmem.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "dtype"), [("LIF", jnp.float32), ("QIF", jnp.float64)])
 def test_a_delay_of_nothing_and_next_to_nothing(kind, dtype):
     weights = np.random.default_rng(2).normal(2.0, 1.0, (3, 20)) * (1 if kind == "LIF" else 4)
@@ -313,6 +315,7 @@ def test_every_neuron_hears_a_spike_after_its_own_delay():
     np.testing.assert_allclose(first - first[0], delays[0], rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_what_arrives_after_the_end_does_not_exist_and_at_the_end_does():
     net = FFEvNN([3], 1, LIF, 10.0, NO_KEY, init_weights=1.0, init_delays=np.array([[6.0, 8.0, 8.5]]))
     v_i = np.asarray(net.state_at_t(np.array([[2.0]]), np.array([10.0])))[:, 0]
@@ -362,6 +365,7 @@ def test_a_delay_that_became_negative_is_told(jit):
         run(net, jnp.ones((2, 1), jnp.float32))
 
 
+@pytest.mark.slow
 def test_saved_delays_are_loaded(tmp_path):
     net = FFEvNN([3], 2, LIF, T_END, NO_KEY, wmean=8.0, dlim=5.0, axonal_dlim=1.0, trainable=("delays",))
     eventsnn.save(tmp_path / "net.zip", net)

@@ -37,6 +37,7 @@ def test_there_is_more_than_one_device():
     assert len(jax.devices()) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "layers"), [(LIF, (12, 3)), pytest.param(QIF, (3,), marks=pytest.mark.slow)])
 def test_loss_and_gradient(model, layers):
     net = network(model, layers)
@@ -75,6 +76,7 @@ def test_results_per_sample_keep_their_order():
     np.testing.assert_allclose(odd, expected[:7], rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample", [1, 6])
 def test_an_error_stops_all_devices_and_says_what_it_says_on_one(sample):
     bad = IN_SPIKES.at[sample, 2, 0].set(-1.0)
@@ -82,6 +84,7 @@ def test_an_error_stops_all_devices_and_says_what_it_says_on_one(sample):
         jax.block_until_ready(split_value_and_gradient(network(), bad, LABELS))
 
 
+@pytest.mark.slow
 def test_an_error_of_a_large_network_stops_as_well():
     # What is told of it may not be so large that the callbacks of all devices wait for a free thread.
     net = FFEvNN([300, 3], 300, LIF, 30.0, jax.random.PRNGKey(0), wmean=5.0, wlim=1.0, max_event_steps=10)

@@ -48,20 +48,17 @@ def python(code: str, *arguments: str, given: str = "", cwd: Path, fast: bool = 
 
 def code_blocks():
     """Every Python block, with what the text block right behind it says that it prints."""
-    seen = False
     for page in PAGES:
         text = page.read_text()
         for block in BLOCK.finditer(text):
             if block[1] == "python":
-                # A process each; the first is enough for a quick look.
-                marks = [] if page == PAGES[0] and not seen else pytest.mark.slow
-                seen = True
                 behind = BLOCK.match(text, block.end() + len("\n\n"))
                 prints = behind[2] if behind and behind[1] == "text" else None
                 line = text.count("\n", 0, block.start(2))
-                yield pytest.param(page, line, block[2], prints, id=f"{page.name}:{line + 1}", marks=marks)
+                yield pytest.param(page, line, block[2], prints, id=f"{page.name}:{line + 1}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page, line, code, prints", list(code_blocks()))
 def test_an_example_runs_and_prints_what_the_text_says(page, line, code, prints, tmp_path):
     done = python(RUN_BLOCK, str(page), str(line), given=code, cwd=tmp_path, fast=page != PAGES[0])

@@ -94,6 +94,7 @@ def test_any_solver_gives_the_same_spikes_and_gradients(solver):
     np.testing.assert_allclose(other_grad, grad, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_min_slope_bounds_a_gradient_and_keeps_its_sign():
     # V rises to 1 - exp(-t/20) times 1.01 under a constant drive: at threshold its slope is 0.01/20.
     def slow(min_slope):

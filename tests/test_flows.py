@@ -163,6 +163,7 @@ def test_channels_that_are_held_stand_still_and_the_others_go_on(kind, held):
         np.testing.assert_allclose(after[neuron], expected[:-1], rtol=1e-11, atol=1e-12 * np.abs(y[neuron]).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["two", *map(slow, ["two with feedback", "two equal", "adaptive"])])
 def test_states_are_differentiable_by_every_rate_where_rates_are_equal_too(kind):
     flow, _, _, _, y, dt = random_flow(kind, 2, n=20)
@@ -211,6 +212,7 @@ def first_crossing_on_a_grid(matrix, condition, thresh, y, dt):
     return (scipy.optimize.brentq(above, start, end, xtol=1e-14) if above(start) < 0 else end), highest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind if kind == "two" else slow(kind) for kind in KINDS if kind != "two equal"])
 def test_no_crossing_is_missed_and_none_invented(kind):
     crossed = inside = 0

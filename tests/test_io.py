@@ -53,7 +53,7 @@ def rewrite_header(path, change):
 IN_SPIKES = np.array([[1.0, 4.0], [2.0, np.inf], [0.5, 3.0]])
 
 
-@pytest.mark.parametrize("model", [LIF, QIF, FunkyNeuron])
+@pytest.mark.parametrize("model", [pytest.param(LIF, marks=pytest.mark.slow), QIF, FunkyNeuron])
 def test_a_loaded_network_spikes_at_the_same_times_to_the_bit(tmp_path, model):
     net = network(model, rtol=1e-3, atol=1e-5, solver=diffrax.Bosh3())
     save(tmp_path / "net.zip", net)

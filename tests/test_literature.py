@@ -24,6 +24,7 @@ def trains():
     return {name: train(regime) for name, regime in REGIMES.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REGIMES)
 def test_a_regime_does_what_it_is_named_after(name, trains):
     regime, times = REGIMES[name], trains[name]
@@ -34,6 +35,7 @@ def test_a_regime_does_what_it_is_named_after(name, trains):
     assert regime.bursts in (None, bursts(times))
 
 
+@pytest.mark.slow
 def test_the_names_tell_the_regimes_apart(trains):
     """Each behaviour is refused by at least six of the others."""
     for regime in REGIMES.values():

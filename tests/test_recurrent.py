@@ -356,6 +356,7 @@ def test_neurons_that_fire_each_other_without_delay_are_an_error(engine, jit):
     np.testing.assert_array_equal(net.ttfs(jnp.array([[3.0]])), [3.0, 3.0])
 
 
+@pytest.mark.slow
 def test_a_neuron_that_fires_itself_without_delay_is_an_error_and_with_delay_a_clock():
     with pytest.raises(SimulationError, match="without time passing"):
         delta([[1.5], [1.5]], max_event_steps=1000).record(jnp.array([[3.0]]))
@@ -506,6 +507,7 @@ def test_a_list_that_is_just_full_works_and_one_spike_more_is_an_error():
     assert told == RESULTS.too_many_spikes
 
 
+@pytest.mark.slow
 def test_more_spikes_on_their_way_than_there_is_room_for_are_an_error():
     weights = np.zeros((6, 5))
     weights[5, :4], weights[:4, 4] = 1.5, 0.1
@@ -562,6 +564,7 @@ def test_a_misspelt_keyword_is_told():
         EvNN(LIF, 3, 1, 20.0, KEY, input_neuron=np.ones(3, bool))
 
 
+@pytest.mark.slow
 def test_connections_that_are_masked_do_nothing_and_receive_nothing():
     mask = np.zeros((4, 3), bool)
     mask[3, 0] = mask[0, 1] = True
@@ -580,6 +583,7 @@ def test_a_neuron_that_never_spikes_has_gradient_0():
         np.testing.assert_array_equal(leaf, 0)
 
 
+@pytest.mark.slow
 @PRECISIONS
 def test_a_saved_network_gives_the_same_spikes_to_the_bit(dtype, tmp_path):
     net = EvNN(

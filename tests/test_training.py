@@ -212,6 +212,7 @@ def test_a_run_that_fails_ends_training_with_its_error(throw):
     assert not batches
 
 
+@pytest.mark.slow
 def test_a_sample_that_fails_is_the_error_of_a_prediction():
     samples = forty_with_one_that_is_wrong(17)
     network = FFEvNN([4, 3], 5, LIF, 30.0, jax.random.PRNGKey(0), wmean=9.0, max_event_steps=3)

@@ -121,6 +121,7 @@ def test_the_gradient_of_a_vmap_equals_the_vmap_of_gradients_with_few_states_kep
     recurrent.assert_close({name: value[0] for name, value in each.items()}, {k: kept[k] for k in each}, 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [LIF, pytest.param(QIF, marks=pytest.mark.slow)])
 def test_all_queries_answer_as_on_one_clock(model):
     (windows, clock), x = random_network(model)
@@ -164,6 +165,7 @@ def test_a_drive_that_depends_on_time_goes_on_from_window_to_window():
     assert np.abs(found - plain.record(x).times[0])[:5].max() > 1e-3
 
 
+@pytest.mark.slow
 def test_samples_of_a_batch_go_through_windows_of_their_own(change_engine):
     # One of them spikes too much for the room of a window, which then becomes shorter; the other is done at once.
     (windows, clock), x = random_network()
@@ -225,6 +227,7 @@ def test_the_last_window_includes_its_end():
     np.testing.assert_array_equal(net.record(jnp.array([[20.0]])).times[0][:2], [20.0, np.inf])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [3, 4])
 def test_more_input_than_there_is_room_for_at_one_instant_is_an_error_and_else_is_not(together):
     parts = [np.full(together, 3.0), np.linspace(3.1, 3.9, 9), np.full(3, 20.0), np.full(4 - together, np.inf)]
@@ -293,6 +296,7 @@ def sparse_of(net, **keywords):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("windows", [None, pytest.param(False, marks=pytest.mark.slow)])
 def test_synapses_one_by_one_are_the_same_network(windows):
     (dense, _), x = random_network()
@@ -346,6 +350,7 @@ def test_axonal_delays_are_those_of_all_synapses_of_a_row(sparse, windows):
     np.testing.assert_allclose(by_axonal, by_row, rtol=1e-8, atol=1e-9 * np.abs(by_row).max())
 
 
+@pytest.mark.slow
 def test_two_synapses_may_join_the_same_neurons_in_windows():
     pairs = np.array([[1, 0], [0, 0], [1, 0]])
     keywords = {"synapses": pairs, "init_weights": [0.6, 0.0, 0.6], "dtype": jnp.float64}

@@ -167,6 +167,7 @@ def test_a_current_that_began_before_the_start_is_on_from_the_start():
     np.testing.assert_allclose(found[0, :3], [20 * np.log(2), 40 * np.log(2), np.inf], rtol=0, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_gradients_by_the_start_the_stop_and_the_height_of_a_step_are_those_on_paper():
     # From start on V = A (1 - exp(-(t - start)/tmem)): spikes at start + k tmem log(A/(A - 1)).
     current = StepCurrent(3.0, 5.0, 18.0, trainable=("amplitude", "start", "stop"))
@@ -205,6 +206,7 @@ def composed(kind):
     return mixture, {"current": RampCurrent(1.0, np.array([2.0, 9.0, 1.0]), 3.0, 30.0)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["refractory", pytest.param("mixed", marks=slow)])
 def test_wrappers_compose_and_give_the_same_on_one_clock(kind):
     model, keywords = composed(kind)
@@ -288,6 +290,7 @@ def test_the_value_that_a_spike_carries_multiplies_the_weights_behind_it():
     np.testing.assert_allclose(carried.times[1][:5], expected[:5], rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [Refractory(LIF), Refractory(QIF, block=True), AtMostOneSpike(MAT), Mixed((LIF, 2), (QIF, 1)), Refractory(EGRU)],

@@ -17,8 +17,8 @@ from eventsnn.neuron_models.base import valid_closed_form
 
 EVERY = list(zoo.DRIVES)
 SPIKING = [name for name in EVERY if name != "LeakyIntegrator"]
-# One model of each kind in the quick run: with ports, with events that are not spikes, in a coordinate of its own.
-QUICK = {"EGRU", "HodgkinHuxley", "EIF"}
+# In the quick run: a model with ports and events that are not spikes, and one in a coordinate of its own.
+QUICK = {"EGRU", "EIF"}
 
 
 def each(names, quick=QUICK):
@@ -31,7 +31,7 @@ def all_spikes(net, x):
     return net.spikes_until_t(x, net.max_solver_time, max_spikes=MAX_SPIKES)
 
 
-@pytest.mark.parametrize("name", SPIKING)
+@each(SPIKING, quick={"LIF", "QIF", "TwoCompartment"})
 def test_every_model_that_spikes_keeps_the_contract(name):
     check_neuron_model(getattr(eventsnn, name)(3))
 
@@ -106,7 +106,8 @@ def looks_between(case):
     return np.array([free[0], free[-1]])
 
 
-@each(EVERY, quick={"EGRU"})
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERY)
 def test_gradients_by_every_number_are_central_differences_of_the_oracle(name):
     case = zoo.make_case(name)
     looks = looks_between(case)

@@ -43,6 +43,7 @@ GROUPS = sorted({(case["model"], case["tref"] > 0) for case in NEST})
 QUICK = ("LIF", True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", [group if group == QUICK else pytest.param(group, marks=slow) for group in GROUPS])
 def test_spikes_are_where_nest_has_them(group):
     # All cases of a group at once, a neuron for each, which hears only its own arrivals.
@@ -107,6 +108,7 @@ def test_izhikevichs_regimes_are_known_by_name():
         izhikevich_regime("bursting")
 
 
+@pytest.mark.slow
 def test_lif_and_qif_fire_at_their_analytic_rates():
     bias = np.array([0.9, 1.01, 1.5, 4.0])
     for model, rate in ((LIF, literature.lif_rate), (QIF, literature.qif_rate)):

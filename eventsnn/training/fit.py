@@ -178,14 +178,14 @@ def train_epoch(
         steps = min(_STRIDE, total - first)
         # The last stride is as long as the others, and what is too much of it is never looked at.
         chosen = np.resize(order[first * recipe.batch_size :], (_STRIDE, recipe.batch_size))
-        inputs = jnp.asarray(in_spikes[chosen], network.dtype), jnp.asarray(labels[chosen])
-
-        def go(steps, before=(trained, fixed, optimiser_state), inputs=inputs):
-            return _stride(*before, *inputs, jnp.int32(steps), recipe, total)
-
-        trained, optimiser_state, sums, failed = go(steps)
+        inputs, classes = jnp.asarray(in_spikes[chosen], network.dtype), jnp.asarray(labels[chosen])
+        before = trained, optimiser_state
+        trained, optimiser_state, sums, failed = _stride(
+            trained, fixed, optimiser_state, inputs, classes, jnp.int32(steps), recipe, total
+        )
         if failed >= 0:
-            raise_what_failed(eqx.combine(go(int(failed))[0], fixed).ttfs, inputs[0][failed])
+            trained, *_ = _stride(before[0], fixed, before[1], inputs, classes, failed, recipe, total)
+            raise_what_failed(eqx.combine(trained, fixed).ttfs, inputs[failed])
         loss_sum, right_sum = loss_sum + float(sums[0]), right_sum + float(sums[1])
         on_batch(first + steps, total)
     network = eqx.combine(trained, fixed)

@@ -271,6 +271,7 @@ def test_36_the_gradient_through_simultaneous_spikes_of_a_layer_is_finite_and_ex
 # 37. Precision.
 
 
+@pytest.mark.slow
 @every_dtype
 def test_37_everything_that_comes_out_has_the_dtype_that_was_asked_for(dtype):
     net = FFEvNN([2], 1, QIF, 20.0, jax.random.PRNGKey(0), dtype=dtype, init_weights=25.0)
