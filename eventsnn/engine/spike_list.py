@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from .flat import add, read, write
+from . import flat
 from .turns import Turn
 
 
@@ -65,7 +65,7 @@ def append_some(
         put_some(spikes.times, turn, slot, times),
         put_some(spikes.neurons, turn, slot, turn.lanes - sample * turn.shape[1]),
         None if spikes.slopes is None else put_some(spikes.slopes, turn, slot, slopes),
-        add(spikes.count, sample, ones),
+        flat.add(spikes.count, sample, ones),
     )
     return spikes, slot
 
@@ -73,29 +73,28 @@ def append_some(
 def put_some(column: Array, turn: Turn, slot: Int[Array, " turn"], values: Array) -> Array:
     """As `put`, for some of the neurons."""
     batch, capacity = column.shape
-    flat = jnp.where(slot < capacity, turn.sample * capacity + slot, batch * capacity)
-    return write(column, flat, values)
+    places = jnp.where(slot < capacity, turn.sample * capacity + slot, batch * capacity)
+    return flat.write(column, places, values)
 
 
 def at_some(column: Array, turn: Turn, slot: Int[Array, " turn"]) -> Array:
     """As `at`, for some of the neurons."""
     capacity = column.shape[1]
-    return read(column, turn.sample * capacity + jnp.clip(slot, 0, capacity - 1))
+    return flat.read(column, turn.sample * capacity + jnp.clip(slot, 0, capacity - 1))
 
 
 def put(column: Array, slot: Int[Array, "batch neurons"], values: Array) -> Array:
     """Write into a column of a list; what has no place there is dropped."""
     batch, capacity = column.shape
-    flat = jnp.arange(batch, dtype=jnp.int32)[:, None] * capacity + slot
-    flat = jnp.where(slot < capacity, flat, batch * capacity)
-    return write(column, flat, values)
+    places = jnp.arange(batch, dtype=jnp.int32)[:, None] * capacity + slot
+    return flat.write(column, jnp.where(slot < capacity, places, batch * capacity), values)
 
 
 def at(column: Array, slot: Int[Array, "batch *any"]) -> Array:
     """The entries of a column of a list; anything for a slot that is not in it."""
     batch, capacity = column.shape
     first = jnp.arange(batch, dtype=jnp.int32).reshape(-1, *[1] * (slot.ndim - 1)) * capacity
-    return read(column, first + jnp.clip(slot, 0, capacity - 1))
+    return flat.read(column, first + jnp.clip(slot, 0, capacity - 1))
 
 
 class Sortable(eqx.Module):

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree
 
+from . import flat
 from .counting import running_count
-from .flat import add, read, write
 
 
 class Turn(eqx.Module):
@@ -43,7 +43,7 @@ class Turn(eqx.Module):
         # The samples are in order.
         most = jnp.full((self.shape[0],), self.lanes.size, jnp.int32)
         first = most.at[self.sample].min(before, mode="drop", wrap_negative_indices=False)
-        return before - read(first, self.sample)
+        return before - flat.read(first, self.sample)
 
     def look(self, table: Any, row: Any = 0) -> Any:
         """The entries of these lanes in a table `(*rows, samples, neurons)`, with 1 where an axis is shared.
@@ -62,7 +62,7 @@ class Turn(eqx.Module):
             place = self.sample if samples > 1 else jnp.zeros_like(self.lanes)
         else:
             place = self.lanes - self.sample * neurons
-        return read(table, place + row * (samples * neurons))
+        return flat.read(table, place + row * (samples * neurons))
 
     def look_at_all(self, table: Array) -> Array:
         """The entries of these lanes in a table `(samples, neurons, *rest)`, with 1 sample where all share it."""
@@ -76,14 +76,14 @@ class Turn(eqx.Module):
             return None
         size = self.shape[0] * self.shape[1]
         place = jnp.where(self.real & where, self.lanes + row * size, table.size)
-        return write(table, place, values)
+        return flat.write(table, place, values)
 
     def add(self, table: Any, values: Any, row: Any = 0, where: Any = True) -> Any:
         """As `write`, but added; `neurons` may be 1 where all neurons of a sample share an entry."""
         samples, neurons = table.shape[-2:]
         place = self.sample if neurons == 1 else self.lanes
         place = jnp.where(self.real & where, place + row * (samples * neurons), table.size)
-        return add(table, place, values)
+        return flat.add(table, place, values)
 
 
 def serve_in_turns(
@@ -106,7 +106,7 @@ def serve_in_turns(
     through = running_count(waiting.reshape(-1), dtype)
     nobody = jnp.full((total + size,), total, jnp.int32)
     place = jnp.where(waiting.reshape(-1), through - 1, total + size)
-    queue = write(nobody, place, jnp.arange(total, dtype=jnp.int32))
+    queue = flat.write(nobody, place, jnp.arange(total, dtype=jnp.int32))
 
     def turn(state):
         queue, read, count, written, carry = state
@@ -116,7 +116,7 @@ def serve_in_turns(
         # Who waits again lines up at the front, in places that have been read.
         rank = running_count(again, dtype)
         place = jnp.where(again, written + rank - 1, total + size)
-        queue = write(queue, place, lanes)
+        queue = flat.write(queue, place, lanes)
         read, written = read + size, written + rank[-1]
         over = read >= count
         return (
