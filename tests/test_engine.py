@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from eventsnn import LIF, QIF, RESULTS, FFEvNN, SimulationError
+from eventsnn.engine import independent
 
 IN_SPIKES = jnp.asarray([[0.5, 6.0, 11.0], [3.0, 9.0, jnp.inf]], jnp.float64)
 
@@ -44,11 +45,18 @@ def test_a_run_too_long_to_be_written_down_has_the_same_gradient(change_engine, 
     # The second case keeps two starts only, so that blocks are reached through others.
     net, whole = network(), whole_gradient
     change_engine("independent._RECORDED", length)
+    change_engine("independent._BYTES", 0)
     change_engine("replay._BYTES", memory)
     change_engine("replay._FEWEST", fewest)
     in_pieces = gradient(net)
     assert np.abs(whole).max() > 1
     np.testing.assert_array_equal(in_pieces, whole)
+
+
+@pytest.mark.parametrize("size, held", [(1, 256), (768, 248), (1000, 190), (30720, 64)])
+def test_more_is_written_down_where_it_takes_little_memory(size, held):
+    channels = (jnp.zeros((1, size), jnp.float32),) * 2
+    assert independent._room(channels, 64) == held and independent._room(channels, 0) == 0
 
 
 def test_a_list_that_is_exactly_full_works_and_one_spike_more_is_an_error():

@@ -233,7 +233,9 @@ def test_gradients_equal_plain_autodiff(kind, regime, query):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "query"), [("LIF", "spikes_until_t"), ("QIF", "state_at_t")])
-def test_the_gradient_of_a_vmap_equals_the_vmap_of_gradients(kind, query):
+def test_the_gradient_of_a_vmap_equals_the_vmap_of_gradients(change_engine, kind, query):
+    # Runs of QIF at these tolerances are too long to be written down, and are replayed.
+    change_engine("independent._BYTES", 0)
     case = make_case(kind, "dense")
     theta = {name: jnp.asarray(value) for name, value in case.theta.items()}
     # Three samples, each with its inputs a little later.

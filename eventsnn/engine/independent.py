@@ -1,5 +1,6 @@
 """A layer of neurons that do not see each other: from arrivals to spikes, forwards and backwards."""
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -15,13 +16,13 @@ from .lanes import Arrivals, Segment
 from .layer_run import LayerRun, batch_of, run_and_record, run_one
 from .replay import AbstractMachine, Past, sweep_run
 from .rows import Channels, Rows
-from .run import Lookups, Run, advance, answer, finish, start_run
+from .run import Lookups, Run, advance, answer, empty_segments, finish, start_run
 from .spike_list import Sortable, at, sort
 from .step import AbstractStepper
 
-# How many segments of each neuron are written down for the reverse sweep. A longer run is replayed in pieces of
-# this length, so that memory does not grow with the number of steps.
-_RECORDED = 64
+# How many segments of each neuron are written down for the reverse sweep: up to four times as many if they take no more
+# than some bytes. A longer run is replayed in pieces of this length, so that memory does not grow with its steps.
+_RECORDED, _BYTES = 64, 4_000_000
 
 
 class LayerTask(eqx.Module):
@@ -116,7 +117,7 @@ def _forward(task: LayerTask, inputs: LayerInputs, recorded: int) -> tuple[Layer
     physics = task.physics(inputs)
     y0 = _initial_state(physics, inputs)
     times = None if inputs.times is None else _to_batch(inputs.times, y0[0].shape[0])
-    run = start_run(physics, y0, task.capacity, times, recorded, task.slopes)
+    run = start_run(physics, y0, task.capacity, times, _room(y0, recorded), task.slopes)
     run = finish(physics, run, task.max_iterations)
     place = jax.lax.broadcasted_iota(jnp.int32, run.spikes.times.shape, 1)
     held = Sortable(run.spikes, slots=place)
@@ -140,6 +141,13 @@ def _forward(task: LayerTask, inputs: LayerInputs, recorded: int) -> tuple[Layer
     segments = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), run.segments)
     iterations = jnp.broadcast_to(run.iteration, spikes.count.shape)
     return out, Trace(iterations, run.lanes.arrival, run.lanes.segments, segments, place, run.lookups)
+
+
+def _room(y0: Channels, recorded: int) -> int:
+    """Room for how many segments of each neuron there is where there is some for `recorded`."""
+    row = jax.tree.leaves(jax.eval_shape(lambda: empty_segments(y0, 0)))
+    size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in row)
+    return max(recorded, min(4 * recorded, _BYTES // max(size, 1)))
 
 
 def _backward(
