@@ -71,6 +71,7 @@ def arrivals(seed=0):
     return jnp.asarray(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @every_model
 def test_both_engines_find_the_same_spikes(model, seed):

@@ -284,6 +284,7 @@ def test_a_delay_of_nothing_and_next_to_nothing(kind, dtype):
     np.testing.assert_allclose(spikes_with(init_delays=1e-12), at_once, rtol=8 * jnp.finfo(dtype).eps, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["eager", "jit", "vmap"])
 @pytest.mark.parametrize("engine", ["auto", "numerical"])
 def test_spikes_that_delays_bring_together_count_together(engine, way):
@@ -308,6 +309,7 @@ def test_spikes_that_delays_bring_together_count_together(engine, way):
         assert 3.75 < found[1, 0] < 12.5
 
 
+@pytest.mark.slow
 def test_every_neuron_hears_a_spike_after_its_own_delay():
     delays = np.array([[0.0, 1.25, 7.5, 25.0]])
     net = FFEvNN([4], 1, LIF, T_END, NO_KEY, dtype=jnp.float64, init_weights=30.0, init_delays=delays)

@@ -172,6 +172,7 @@ def firing():
     return FFEvNN([2], 0, LIF, 30.0, KEY, init_bias=jnp.array([2.0, 0.0]), max_event_steps=16)
 
 
+@pytest.mark.slow
 def test_traces_have_an_axis_per_channel_and_the_spikes_above_the_first(firing):
     axes = plot_traces(firing, np.empty((0, 0)))
     assert [ax.get_ylabel() for ax in axes] == ["V", "I"]

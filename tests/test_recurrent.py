@@ -430,6 +430,7 @@ def test_permuted_neurons_give_permuted_spikes():
     np.testing.assert_array_equal(order[b.neurons[0][real]], a.neurons[0][real])
 
 
+@pytest.mark.slow
 @ENGINES
 @PRECISIONS
 def test_a_crossing_at_the_end_of_the_run_and_at_an_input_is_one_spike(engine, dtype):
@@ -479,6 +480,7 @@ def test_late_times_in_float32_are_right_to_a_few_units_in_the_last_place(kind):
         assert np.isfinite(late).all() and (late > 100_001).all()
 
 
+@pytest.mark.slow
 def test_gradients_through_spikes_at_one_instant_are_finite_and_right():
     # Two equal neurons spike together and drive a third. Moved together, they move it as they do.
     weights = np.array([[0, 0, 5.0], [0, 0, 5.0], [0, 0, 0], [9.0, 9.0, 0]])

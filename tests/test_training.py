@@ -198,7 +198,7 @@ def forty_with_one_that_is_wrong(place):
     return Samples(in_spikes, points.labels)
 
 
-@pytest.mark.parametrize("throw", [True, False])
+@pytest.mark.parametrize("throw", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_run_that_fails_ends_training_with_its_error(throw):
     samples, recipe = forty_with_one_that_is_wrong(17), Recipe(epochs=1, batch_size=8)
     network = FFEvNN([4, 3], 5, LIF, 30.0, jax.random.PRNGKey(0), wmean=2.0, wlim=1.0, throw=throw)

@@ -198,6 +198,7 @@ def delta(weights, **keywords):
     return EvNN(DeltaLIF, weights.shape[1], 1, 20.0, KEY, init_weights=weights, **keywords)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine_name", ["auto", pytest.param("numerical", marks=pytest.mark.slow)])
 def test_spikes_that_meet_the_ends_of_windows_are_where_they_should_be(engine_name):
     # A ring: every spike arrives exactly when a window begins, and the input where one ends.
@@ -244,6 +245,7 @@ def test_more_input_than_there_is_room_for_at_one_instant_is_an_error_and_else_i
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("windows", [True, False])
 def test_equal_spikes_on_one_channel_are_one_of_as_much_weight(windows):
     # Five at once through 1.5, against one through 7.5, into LIF neurons that hear each other later.
@@ -362,6 +364,7 @@ def test_two_synapses_may_join_the_same_neurons_in_windows():
         EvNN(DeltaLIF, 1, 1, 20.0, KEY, **keywords)
 
 
+@pytest.mark.slow
 def test_a_saved_sparse_network_is_the_same(tmp_path):
     (dense, _), x = random_network()
     net = sparse_of(dense)

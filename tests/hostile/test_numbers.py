@@ -238,6 +238,7 @@ def test_36_the_gradient_through_simultaneous_inputs_is_that_of_their_sum(dtype)
     np.testing.assert_allclose(np.asarray(by_inputs)[0, :, 0], expected, rtol=rtol)
 
 
+@pytest.mark.slow
 @every_dtype
 def test_36_the_gradient_through_simultaneous_spikes_of_a_layer_is_finite_and_exact(dtype):
     # Three integrators V' = d spike together at 1/d = 8, each adds 1/4 to an integrator with V' = 1/40 below threshold:
