@@ -184,6 +184,7 @@ def train_epoch(
             trained, fixed, optimiser_state, inputs, classes, jnp.int32(steps), recipe, total
         )
         if failed >= 0:
+            # Once more, up to the step that failed: its error is that of the network as it was then.
             trained, *_ = _stride(before[0], fixed, before[1], inputs, classes, failed, recipe, total)
             raise_what_failed(eqx.combine(trained, fixed).ttfs, inputs[failed])
         loss_sum, right_sum = loss_sum + float(sums[0]), right_sum + float(sums[1])
