@@ -38,7 +38,8 @@ class Record(eqx.Module):
     - `slopes`: one array per layer with the slope dg/dt of the spike condition at each spike, `inf`
         where an arrival lifted the neuron over its threshold at once. A small slope is a graze:
         gradients of that spike time are as large as the slope is small.
-    - `result`: how the run ended.
+    - `result`: how the run ended. If it failed and the network does not raise, spikes up to the failure are listed, and
+        NaN stands behind the last of them instead of `inf`.
 
     A recurrent network is one layer.
     """
@@ -143,7 +144,14 @@ class AbstractNetwork(eqx.Module):
     def record(self, in_spikes: ArrayLike) -> Record:
         """All spikes of all layers, with the neuron that emitted each, and how the run ended."""
         record, report = _record(self, self._input(in_spikes))
-        return self._settle(record, report)
+        if self.throw:
+            return settle(record, report)
+        # Spikes up to the failure stay, since they tell of it. Nothing else is left that looks like silence.
+        failed = jax.lax.stop_gradient(report.failed())
+        columns = jax.tree.map(
+            lambda column: jnp.where(failed & jnp.isinf(column), jnp.nan, column), (record.times, record.slopes)
+        )
+        return eqx.tree_at(lambda record: (record.times, record.slopes), record, columns)
 
     def __hash__(self) -> int:
         # By identity, so that `jax.jit(net.ttfs)` can look the bound method up.
@@ -182,7 +190,11 @@ class AbstractNetwork(eqx.Module):
         return time
 
     def _settle(self, out: Any, report: Report) -> Any:
-        return settle(out, report) if self.throw else out
+        """The answer to a query; if the run failed, an error, or NaN everywhere with `throw=False`."""
+        if self.throw:
+            return settle(out, report)
+        failed = jax.lax.stop_gradient(report.failed())
+        return jax.tree.map(lambda leaf: jnp.where(failed, jnp.nan, leaf), out)
 
 
 def attempt_ttfs(network: AbstractNetwork, in_spikes: ArrayLike) -> tuple[Float[Array, " out"], Bool[Array, ""]]:

@@ -348,7 +348,7 @@ def test_a_spike_in_the_midst_of_a_stretch_is_looked_for(model, scale, dtype):
 
     @jax.jit
     def look(y, dt):
-        return flow.first_crossing(y, dt, 1e-6 * dt), flow.may_cross(y, flow.after(y, dt), dt)
+        return flow.first_crossing(y, dt, 1e-6 * jnp.ones_like(dt)), flow.may_cross(y, flow.after(y, dt), dt)
 
     crossed = 0
     for y in start, later:

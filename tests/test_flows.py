@@ -266,7 +266,7 @@ def test_a_threshold_just_under_a_maximum_is_met_and_one_just_over_it_is_not(kin
     for sign in (-1, 1):
         moved = eqx.tree_at(place, flow, jnp.asarray(tops + sign * size))
         moved = jax.tree.map(lambda leaf: leaf.astype(dtype), moved)
-        s = moved.first_crossing(jnp.asarray(y, dtype), jnp.asarray(dt, dtype), jnp.asarray(dt * 1e-16, dtype))
+        s = moved.first_crossing(jnp.asarray(y, dtype), jnp.asarray(dt, dtype), jnp.full(len(dt), 1e-16, dtype))
         assert np.all(np.isfinite(s)[arcs] == (sign < 0)), (sign, np.flatnonzero(arcs & (np.isfinite(s) != (sign < 0))))
 
 

@@ -265,7 +265,9 @@ def test_a_neuron_that_cannot_be_reset_is_told_and_the_others_are_not_hidden():
             return jnp.where(spiked[:, None], jnp.where(jnp.arange(len(y)) == 1, 2.0, 0.0)[:, None].astype(y.dtype), y)
 
     weights = [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [1.5, 1.5, 1.5]]
+    # The potential rises from where neuron 1 is reset to; one that falls there would spike once.
     keywords = {"init_weights": np.asarray(weights), "init_delays": 1.0, "dtype": jnp.float64}
+    keywords["init_bias"] = np.array([0.0, 3.0, 0.0])
     with pytest.raises(SimulationError, match="neuron 1, t = 4 ms: still at or above threshold after its reset"):
         EvNN(Stuck, 3, 1, 20.0, KEY, **keywords).record(jnp.array([[3.0]]))
     told = EvNN(Stuck, 3, 1, 20.0, KEY, throw=False, **keywords).record(jnp.array([[3.0]]))

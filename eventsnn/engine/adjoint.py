@@ -80,7 +80,7 @@ def end_of_run(
         return ct, None
 
     def answers(numbers, lookups):
-        combined = Rows(eqx.combine(numbers, fixed), rows.rest, rows.args)
+        combined = rows.with_numbers(eqx.combine(numbers, fixed))
         return answer(eqx.tree_at(lambda physics: physics.rows, physics, combined), lookups)
 
     floats, integers = eqx.partition(lookups, eqx.is_inexact_array)
@@ -133,7 +133,7 @@ def sweep_back(
     numbers = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (h.shape[0], *leaf.shape[1:])), numbers)
 
     def rows(numbers) -> Rows:
-        return Rows(eqx.combine(numbers, fixed), physics.rows.rest, physics.rows.args)
+        return physics.rows.with_numbers(eqx.combine(numbers, fixed))
 
     def forward(numbers, t, y, h):
         return physics.stepper.linearise(rows(numbers), t, y, h)

@@ -129,9 +129,9 @@ def times_carried(
 def _run_one(solving: Solving, model: NeuronModel, weights: Array, arrivals: Arrivals, wanted: Wanted) -> LayerRun:
     size = weights.shape[1]
     capacity = solving.max_event_steps if wanted.stop_after is None else size * wanted.stop_after
-    t_start = jnp.zeros((), weights.dtype)
     y0 = per_neuron(model, size).init_state(size)
-    return run_independent(solving, model, weights, arrivals, y0, t_start, wanted, capacity)
+    origin, final = jnp.zeros((), weights.dtype), jnp.ones((), bool)
+    return run_independent(solving, model, weights, arrivals, y0, origin, final, wanted, capacity)
 
 
 def run_independent(
@@ -140,16 +140,21 @@ def run_independent(
     weights: Float[Array, "inputs neurons *ports"],
     arrivals: Arrivals,
     y0: Float[Array, "neurons channels"],
-    t_start: Float[Array, ""],
+    origin: Float[Array, ""],
+    final: Bool[Array, ""],
     wanted: Wanted,
     capacity: int,
 ) -> LayerRun:
-    """Run neurons that do not see each other from `y0` at `t_start`, with room for `capacity` spikes."""
-    t_start, t_end = jax.lax.stop_gradient((t_start, wanted.t_end))
+    """Run neurons that do not see each other from `y0` at time `origin`, with room for `capacity` spikes.
+
+    All other times, also those of the result, are counted from the `origin`. A run that is not `final` goes on in another
+    one, which starts when this one ends.
+    """
+    origin, t_end = jax.lax.stop_gradient((origin, wanted.t_end))
     flow = valid_closed_form(frozen(model)) if solving.closed_form else None
     if isinstance(flow, LinearFlow) and _is_plain(model):
         exact = closed_form.LayerTask(capacity, wanted.stop_after, solving.min_slope, wanted.slopes, wanted.ordered)
-        inputs = closed_form.LayerInputs(flow, weights, arrivals, y0, t_start, t_end, wanted.times)
+        inputs = closed_form.LayerInputs(flow, weights, arrivals, y0, origin, t_end, final, wanted.times)
         return closed_form.run_layer(exact, inputs)
     weights, arrivals = with_breakpoints(frozen(model), weights, arrivals)
     model = per_neuron(model, weights.shape[1])
@@ -167,7 +172,7 @@ def run_independent(
         slopes=wanted.slopes,
         ordered=wanted.ordered,
     )
-    return run_layer(task, LayerInputs(numbers, weights, arrivals, y0, t_start, t_end, wanted.times))
+    return run_layer(task, LayerInputs(numbers, weights, arrivals, y0, origin, t_end, final, wanted.times))
 
 
 def _is_plain(model: NeuronModel) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .adjoint import Cotangents, QueryCotangents, add_queries, end_of_run, sweep_back
 from .batching import as_shared, numbers_as_shared
@@ -20,9 +20,11 @@ from .run import Lookups, Run, advance, answer, empty_segments, finish, start_ru
 from .spike_list import Sortable, at, sort
 from .step import AbstractStepper
 
-# How many segments of each neuron are written down for the reverse sweep: up to four times as many if they take no more
-# than some bytes. A longer run is replayed in pieces of this length, so that memory does not grow with its steps.
-_RECORDED, _BYTES = 64, 4_000_000
+# How many segments of each neuron are written down for the reverse sweep: up to four times as many if those of a sample
+# take no more than some bytes each, which makes 4 MB for 256 of them. A longer run is replayed in pieces of this length,
+# so that memory does not grow with its steps. The number must not depend on the batch: `vmap` may trace a run once for
+# one sample and once for all, and both have to have room for the same.
+_RECORDED, _BYTES = 64, 16_000
 
 
 class LayerTask(eqx.Module):
@@ -47,18 +49,17 @@ class LayerTask(eqx.Module):
     min_slope: float = 0.0
     slopes: bool = False
     ordered: bool = True
-    args: Any = None
 
     def physics(self, inputs: "LayerInputs") -> Physics:
         batch = batch_of(inputs)
-        arrivals, t_start, t_end = _to_batch((inputs.arrivals, inputs.t_start, inputs.t_end), batch)
-        rows = Rows(inputs.numbers, self.rest, self.args)
+        arrivals, t_end, final = _to_batch((inputs.arrivals, inputs.t_end, inputs.final), batch)
+        rows = Rows(inputs.numbers, self.rest, _to_batch(inputs.origin, batch))
         return Physics(
             rows=rows,
             weights=inputs.weights,
             arrivals=arrivals,
-            t_start=t_start,
             t_end=t_end,
+            final=final,
             stepper=self.stepper,
             control=self.control,
             stop_after=self.stop_after,
@@ -69,8 +70,12 @@ class LayerTask(eqx.Module):
 class LayerInputs(eqx.Module):
     """The numbers of a run, each with a leading axis that is the batch, or of length 1 where all share it.
 
+    All times are counted from the `origin`.
+
     - `numbers`: the floating point leaves of the model.
     - `y0`: the initial state.
+    - `origin`: when the run starts.
+    - `t_end`: how long it is, and `final` whether it ends for good, and does not go on in another one.
     - `times`: query times, or `None`.
     """
 
@@ -78,8 +83,9 @@ class LayerInputs(eqx.Module):
     weights: Float[Array, "batch inputs neurons *ports"]
     arrivals: Arrivals
     y0: Float[Array, "batch neurons channels"]
-    t_start: Float[Array, " batch"]
+    origin: Float[Array, " batch"]
     t_end: Float[Array, " batch"]
+    final: Bool[Array, " batch"]
     times: Float[Array, "batch times"] | None
 
 
@@ -146,7 +152,7 @@ def _forward(task: LayerTask, inputs: LayerInputs, recorded: int) -> tuple[Layer
 def _room(y0: Channels, recorded: int) -> int:
     """Room for how many segments of each neuron there is where there is some for `recorded`."""
     row = jax.tree.leaves(jax.eval_shape(lambda: empty_segments(y0, 0)))
-    size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in row)
+    size = sum(math.prod(leaf.shape[2:]) * leaf.dtype.itemsize for leaf in row)
     return max(recorded, min(4 * recorded, _BYTES // max(size, 1)))
 
 
@@ -190,12 +196,12 @@ class _Layer(AbstractMachine):
 def _as_inputs(like: LayerInputs, inputs: LayerInputs, ct: Cotangents, by_query) -> LayerInputs:
     """Cotangents in the shape of the inputs, but with the leading axes of `like`."""
     numbers = numbers_as_shared(ct.numbers, inputs.numbers, like.numbers)
-    # Integers have no cotangent, and the start and the end of the run pass none on.
+    # Integers have no cotangent, and the origin and the end of the run pass none on.
     nothing: Any = None
     arrivals = Arrivals(as_shared(ct.arrivals, like.arrivals.times), nothing)
     y0 = as_shared(jnp.stack(ct.y, axis=-1), like.y0)
     times = nothing if by_query is None else as_shared(by_query.times, like.times)
-    return LayerInputs(numbers, ct.weights, arrivals, y0, nothing, nothing, times)
+    return LayerInputs(numbers, ct.weights, arrivals, y0, nothing, nothing, nothing, times)
 
 
 def _initial_state(physics: Physics, inputs: LayerInputs):

@@ -38,17 +38,26 @@ class Rows(eqx.Module):
     - `numbers`: the floating point leaves of the model, each with a leading axis that is the
         batch, or of length 1 where all of the batch share it.
     - `rest`: everything else of the model.
+    - `origin`: when the run starts, from where the engine counts time; `None` for 0.
     """
 
     numbers: PyTree
     rest: Any = eqx.field(static=True)
-    args: Any = eqx.field(static=True, default=None)
+    origin: Float[Array, " batch"] | None = None
 
     def dynamics(self, t: Float[Array, "batch neurons"], y: Channels) -> Channels:
-        return _split(_over_batch(_dynamics, self, t, y), y)
+        return _split(_over_batch(_dynamics, self, self.since_zero(t), y), y)
 
     def condition(self, t: Float[Array, "batch neurons"], y: Channels) -> Float[Array, "batch neurons"]:
-        return _over_batch(_condition, self, t, y)
+        return _over_batch(_condition, self, self.since_zero(t), y)
+
+    def since_zero(self, t: Float[Array, "batch *lanes"]) -> Float[Array, "batch *lanes"]:
+        """The time of the model, if the engine's is `t`."""
+        return t if self.origin is None else t + self.origin.reshape(-1, *[1] * (t.ndim - 1))
+
+    def with_numbers(self, numbers: PyTree) -> "Rows":
+        """The same model with other numbers."""
+        return Rows(numbers, self.rest, self.origin)
 
     @property
     def has_one_current(self) -> bool:
@@ -102,19 +111,19 @@ class Rows(eqx.Module):
         return eqx.combine(jax.tree.map(lambda leaf: leaf[0], self.numbers), self.rest)
 
 
-def _dynamics(model, args, t, y):
-    return model.dynamics(t, y, args)
+def _dynamics(model, t, y):
+    return model.dynamics(t, y, None)
 
 
-def _condition(model, args, t, y):
-    return model.spike_condition(t, y, args)
+def _condition(model, t, y):
+    return model.spike_condition(t, y, None)
 
 
-def _after(model, args, dt, y):
+def _after(model, dt, y):
     return flow_of(model).after(y, dt)
 
 
-def _may_cross(model, args, x, y):
+def _may_cross(model, x, y):
     dt, y_end = x
     return flow_of(model).may_cross(y, y_end, dt)
 
@@ -127,7 +136,7 @@ def flow_of(model: NeuronModel) -> AbstractFlow:
     return flow
 
 
-def _arrive(model, args, weights, y):
+def _arrive(model, weights, y):
     if model.breakpoints() is None:
         return model.input_spikes(y, weights)
     weights, passes = _without_breakpoints(weights, bool(model.ports))
@@ -142,11 +151,11 @@ def _without_breakpoints(
     return own if has_ports else own[:, 0], weights[:, -1] > 0.5
 
 
-def _emits(model, args, _, y):
+def _emits(model, _, y):
     return model.emits(y)
 
 
-def _reset(model, args, spiked, y):
+def _reset(model, spiked, y):
     return model.reset_spiked(y, spiked)
 
 
@@ -157,7 +166,7 @@ def _over_batch(method, rows: Rows, x: PyTree, y: Channels) -> Array:
     numbers = jax.tree.map(lambda leaf: leaf[0] if leaf.shape[0] == 1 else leaf, rows.numbers)
 
     def one(numbers, x, y):
-        return method(eqx.combine(numbers, rows.rest), rows.args, x, y)
+        return method(eqx.combine(numbers, rows.rest), x, y)
 
     return jax.vmap(one, in_axes=(axes, 0, 0))(numbers, x, jnp.stack(y, axis=-1))
 

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from .instants import time_since
 from .iteration import Physics, iterate
 from .lanes import NO_SLOT, NOTHING, ROOT, Lanes, Segment, start_lanes
 from .rows import Channels
@@ -56,20 +57,19 @@ def start_run(
 ) -> Run:
     """A run at its start, with room for `capacity` spikes per sample and `recorded` segments per neuron."""
     batch, dtype = y0[0].shape[0], y0[0].dtype
-    lanes = start_lanes(y0, physics.t_start, *physics.control.init(y0))
-    lookups = None if times is None else start_lookups(y0, physics.t_start, times)
+    lanes = start_lanes(y0, *physics.control.init(y0))
+    lookups = None if times is None else start_lookups(y0, times)
     segments = empty_segments(y0, recorded) if recorded else None
     return Run(
         jnp.zeros((), jnp.int32), lanes, empty_list(batch, capacity, dtype, slopes), lookups, segments, lanes.segments
     )
 
 
-def start_lookups(y0: Channels, t_start: Float[Array, " batch"], times: Float[Array, "batch times"]) -> Lookups:
+def start_lookups(y0: Channels, times: Float[Array, "batch times"]) -> Lookups:
     """All queries before the first segment."""
     shape = (*y0[0].shape, times.shape[1])
     start = tuple(jnp.broadcast_to(channel[..., None], shape) for channel in y0)
-    t = jnp.broadcast_to(t_start[:, None, None], shape)
-    return Lookups(times, jnp.zeros(shape, jnp.int32), t, start)
+    return Lookups(times, jnp.zeros(shape, jnp.int32), jnp.zeros(shape, times.dtype), start)
 
 
 def empty_segments(y0: Channels, recorded: int) -> Segment:
@@ -91,15 +91,16 @@ def finish(physics: Physics, run: Run, max_iterations: int) -> Run:
     run = jax.lax.while_loop(running, lambda run: advance(physics, run), run)
     if run.lookups is None:
         return run
-    return eqx.tree_at(lambda run: run.lookups, run, _look_up(run.lookups, run.lanes))
+    return eqx.tree_at(lambda run: run.lookups, run, _look_up(physics, run.lookups, run.lanes))
 
 
 def advance(physics: Physics, run: Run) -> Run:
     """One iteration, with its spikes and, where they are wanted, its segments and its lookups."""
-    lookups = None if run.lookups is None else _look_up(run.lookups, run.lanes)
+    lookups = None if run.lookups is None else _look_up(physics, run.lookups, run.lanes)
     lanes, event = iterate(physics, run.lanes)
     slopes = jnp.where(event.kind == ROOT, event.slope, jnp.inf)
-    spikes, slot = append(run.spikes, event.spiked, lanes.t, slopes)
+    times = jnp.minimum(lanes.t, physics.t_end[:, None])
+    spikes, slot = append(run.spikes, event.spiked, times, slopes)
     segments = None
     if run.segments is not None:
         slot = jnp.where(event.spiked, slot, NO_SLOT)
@@ -116,8 +117,10 @@ def _store(segments: Segment, segment: Segment, row: Int[Array, "batch neurons"]
     return jax.tree.map(lambda rows, new: rows.at[row, sample, neuron].set(new), segments, segment)
 
 
-def _look_up(lookups: Lookups, lanes: Lanes) -> Lookups:
-    begun = lanes.t[..., None] <= lookups.times[:, None, :]
+def _look_up(physics: Physics, lookups: Lookups, lanes: Lanes) -> Lookups:
+    # What happens at the instant of a query comes before it.
+    until = lookups.times + physics.instant_width(lookups.times)
+    begun = lanes.t[..., None] <= until[:, None, :]
     return Lookups(
         lookups.times,
         jnp.where(begun, lanes.segments[..., None], lookups.segment),
@@ -130,7 +133,6 @@ def answer(physics: Physics, lookups: Lookups) -> Channels:
     """The state at every query time: one solver step from where its segment starts."""
 
     def one(t, y, time):
-        time = jnp.broadcast_to(time[:, None], t.shape)
-        return physics.stepper.advance(physics.rows, t, y, time - t)
+        return physics.stepper.advance(physics.rows, t, y, time_since(t, time[:, None]))
 
     return jax.vmap(one, in_axes=(2, 2, 1), out_axes=2)(lookups.t, lookups.y, lookups.times)

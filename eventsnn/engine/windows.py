@@ -14,6 +14,7 @@ from ..neuron_models.base import NeuronModel
 from ..neuron_models.parameter import per_neuron
 from .arrivals import order_by_time
 from .feed_forward import Solving, Wanted, run_independent
+from .instants import PreciseTime, instant_width, time_at
 from .lanes import FINE, MANY_WINDOWS, QUEUE_FULL, Arrivals
 from .layer_run import LayerRun
 from .wiring import AbstractWiring
@@ -56,9 +57,12 @@ class _Queue(eqx.Module):
 
 
 class _Spikes(eqx.Module):
-    """All spikes by time. There is anything behind `count`, and room for one more window behind the capacity."""
+    """All spikes by time. There is anything after `count`, and room for one more window after the capacity.
 
-    times: Float[Array, " room"]
+    A time that is heard again later is not rounded: rounding would add up over spikes that cause each other.
+    """
+
+    times: PreciseTime
     neurons: Int[Array, " room"]
     slopes: Float[Array, " room"] | None
     count: Int[Array, ""]
@@ -67,7 +71,7 @@ class _Spikes(eqx.Module):
 class _Run(eqx.Module):
     """A run between two windows.
 
-    - `t`, `y`: when, and the state of the neurons.
+    - `time`, `y`: when, and the state of the neurons.
     - `share`: the length of the next window, in shortest delays.
     - `states`: at the query times up to now.
     - `emitted`: how many spikes each neuron emitted.
@@ -75,7 +79,7 @@ class _Run(eqx.Module):
     """
 
     window: Int[Array, ""]
-    t: Float[Array, ""]
+    time: PreciseTime
     y: Float[Array, "neurons channels"]
     share: Float[Array, ""]
     queue: _Queue
@@ -88,9 +92,9 @@ class _Run(eqx.Module):
 
 
 class _Window(eqx.Module):
-    """What happens in a window before anybody spikes.
+    """What happens in a window before any neuron spikes. All times are counted from its start.
 
-    - `end`: when it is over, and `last` whether the run is over then.
+    - `end`: how long it is, and `last` whether the run is over then.
     - `arrivals`: what arrives before, with the columns of `weights` as their sources.
     - `queue`: what does not.
     - `stuck`: who receives more at one instant than there is room for.
@@ -118,12 +122,13 @@ def run_windows(
     size, room = len(limits.outputs), min(limits.capacity, 2 * len(limits.outputs) + _ROOM)
 
     def advance(run: _Run) -> _Run:
-        window = _look_ahead(wiring, inputs, run, run.t + shortest * run.share, t_end)
+        window = _look_ahead(wiring, inputs, run, shortest * run.share, t_end)
         times = window.end[None]
         if wanted.times is not None:
-            times = jnp.concatenate([jnp.clip(wanted.times, run.t, window.end), times])
+            times = jnp.concatenate([jnp.clip(run.time.until(wanted.times), 0, window.end), times])
         asked = Wanted(window.end, times, slopes=wanted.slopes)
-        found = run_independent(solving, model, window.weights, window.arrivals, run.y, run.t, asked, room)
+        start = run.time.t, window.last
+        found = run_independent(solving, model, window.weights, window.arrivals, run.y, *start, asked, room)
         return _settle(wiring, limits, wanted, run, window, found)
 
     run = _start(per_neuron(model, size).init_state(size), wanted, limits, room)
@@ -144,13 +149,13 @@ def run_windows(
         return jnp.where(there, column[: limits.capacity], beyond)
 
     return LayerRun(
-        times=listed(spikes.times, jnp.inf),
+        times=listed(jnp.minimum(spikes.times.t, t_end), jnp.inf),
         neurons=listed(spikes.neurons, 0),
         slopes=None if spikes.slopes is None else listed(spikes.slopes, jnp.inf),
         count=spikes.count,
         spikes=run.emitted,
         status=jnp.where(hopeless | ~run.done, MANY_WINDOWS, run.status),
-        stopped=jnp.where(run.status != FINE, run.stopped, run.t),
+        stopped=jnp.where(run.status != FINE, run.stopped, run.time.t),
         states=run.states,
     )
 
@@ -160,7 +165,7 @@ def _start(y0: Float[Array, "neurons channels"], wanted: Wanted, limits: Limits,
     nought, column = jnp.zeros(size, jnp.int32), limits.capacity + room
     empty = jnp.zeros((size, limits.pending), jnp.int32)
     spikes = _Spikes(
-        jnp.full(column, jnp.inf, dtype),
+        time_at(jnp.full(column, jnp.inf, dtype)),
         jnp.zeros(column, jnp.int32),
         jnp.full(column, jnp.inf, dtype) if wanted.slopes else None,
         jnp.zeros((), jnp.int32),
@@ -168,7 +173,7 @@ def _start(y0: Float[Array, "neurons channels"], wanted: Wanted, limits: Limits,
     states = None if wanted.times is None else jnp.zeros((size, wanted.times.shape[0], y0.shape[1]), dtype)
     return _Run(
         window=jnp.zeros((), jnp.int32),
-        t=jnp.zeros((), dtype),
+        time=time_at(jnp.zeros((), dtype)),
         y=y0,
         share=jnp.ones((), dtype),
         queue=_Queue(empty, empty, nought),
@@ -182,25 +187,29 @@ def _start(y0: Float[Array, "neurons channels"], wanted: Wanted, limits: Limits,
 
 
 def _look_ahead(wiring: AbstractWiring, inputs: Arrivals, run: _Run, end: Array, t_end: Array) -> _Window:
-    """The window from here to `end`, or as far as there is room for what arrives from the inputs."""
+    """The window from here on that is `end` long, or as far as there is room for what arrives from the inputs."""
     size, pending = run.queue.spike.shape
     slot = jnp.arange(pending, dtype=jnp.int32)
     waiting = slot < run.queue.filled[:, None]
-    queued = run.spikes.times[run.queue.spike] + wiring.delays[run.queue.synapse]
+    emitted = jax.tree.map(lambda column: column[run.queue.spike], run.spikes.times)
+    queued = run.time.until(emitted) + wiring.delays[run.queue.synapse]
     queued = sent = jnp.where(waiting, queued, jnp.inf)
     synapses = run.queue.synapse
 
+    # The last window includes all of the instant at which the run ends.
+    t_stop = run.time.until(t_end + instant_width(t_end))
     stuck = jnp.zeros(size, bool)
     # What is emitted at the start of a window may arrive at its end: the last one, which includes its end, is shorter.
+    t_end = run.time.until(t_end)
     last = end > t_end
     end = jnp.minimum(end, t_end)
     if inputs.times.shape[1]:
-        coming, sources, beyond = _next_inputs(inputs, run.t, min(pending, inputs.times.shape[1]))
-        stuck = jnp.broadcast_to(beyond <= run.t, size)
+        coming, sources, beyond = _next_inputs(inputs, run.time, min(pending, inputs.times.shape[1]))
+        stuck = jnp.broadcast_to(beyond <= 0, size)
         first_beyond = jnp.min(beyond)
-        last = last & (first_beyond > t_end)
+        last = last & (first_beyond > t_stop)
         end = jnp.minimum(end, first_beyond)
-        coming = jnp.where((coming < end) | last & (coming <= t_end), coming, jnp.inf)
+        coming = jnp.where((coming < end) | last & (coming <= t_stop), coming, jnp.inf)
         # Behind the queue, so that the filled part of the rows is short: sorting is most of the work of a window.
         shape = (size, coming.shape[1])
         coming, sources = jnp.broadcast_to(coming, shape), jnp.broadcast_to(wiring.synapse(sources), shape)
@@ -209,7 +218,7 @@ def _look_ahead(wiring: AbstractWiring, inputs: Arrivals, run: _Run, end: Array,
 
     order = order_by_time(queued, synapses, finely=True)
     times, synapses = (jnp.take_along_axis(column, order, axis=1) for column in (queued, synapses))
-    due = (times < end) | last & (times <= t_end)
+    due = (times < end) | last & (times <= t_stop)
     n_due = jnp.sum(due, axis=1, dtype=jnp.int32)
     column = jnp.broadcast_to(jnp.arange(times.shape[1], dtype=jnp.int32), times.shape)
     weights = jnp.swapaxes(wiring.weights.at[synapses].get(mode="fill", fill_value=0), 0, 1)
@@ -217,7 +226,7 @@ def _look_ahead(wiring: AbstractWiring, inputs: Arrivals, run: _Run, end: Array,
     # Of the inputs, only those that are due were looked at: behind them stands the rest of the queue.
     kept = jnp.take_along_axis(order, n_due[:, None] + slot, axis=1, mode="clip")
     kept = jnp.minimum(kept, pending - 1)
-    arrived = waiting & ((sent < end) | last & (sent <= t_end))
+    arrived = waiting & ((sent < end) | last & (sent <= t_stop))
     queue = _Queue(
         jnp.take_along_axis(run.queue.spike, kept, axis=1),
         jnp.take_along_axis(run.queue.synapse, kept, axis=1),
@@ -233,12 +242,18 @@ def _behind(row: Array, more: Array, place: Array, beyond) -> Array:
     return jnp.where(place < 0, row, end)
 
 
-def _next_inputs(inputs: Arrivals, t: Float[Array, ""], room: int) -> tuple[Array, Array, Array]:
-    """The next `room` arrivals of each list from `t` on, their sources, and when the one behind them arrives."""
-    first = jax.vmap(lambda times: jnp.searchsorted(times, t))(inputs.times).astype(jnp.int32)
+def _next_inputs(inputs: Arrivals, time: PreciseTime, room: int) -> tuple[Array, Array, Array]:
+    """The next `room` arrivals of each list from `time` on, their sources, and when the one after them arrives.
+
+    All times are counted from `time`.
+    """
+    # An input at the rounded time has arrived before if the rest is greater than 0.
+    side = jax.vmap(lambda times, side: jnp.searchsorted(times, time.t, side=side), in_axes=(0, None))
+    first = jnp.where(time.rest > 0, side(inputs.times, "right"), side(inputs.times, "left")).astype(jnp.int32)
     place = first[:, None] + jnp.arange(room + 1, dtype=jnp.int32)
     times = jnp.take_along_axis(inputs.times, place, axis=1, mode="fill", fill_value=jnp.inf)
     sources = jnp.take_along_axis(inputs.sources, place[:, :-1], axis=1, mode="clip")
+    times = time.until(times)
     beyond = jax.lax.stop_gradient(times[:, -1])
     return times[:, :-1], sources, jnp.where(jnp.isnan(beyond), jnp.inf, beyond)
 
@@ -249,8 +264,9 @@ def _settle(
     """What the run is at the end of a window, or at its start again if it was too long."""
     again = (found.count > found.times.shape[0]) & (found.times.shape[0] < limits.capacity)
     count, old = run.spikes.count, run.spikes
+    times = _from_start(run.time, found.times)
     spikes = _Spikes(
-        jax.lax.dynamic_update_slice(old.times, found.times, (count,)),
+        jax.tree.map(lambda old, new: jax.lax.dynamic_update_slice(old, new, (count,)), old.times, times),
         jax.lax.dynamic_update_slice(old.neurons, found.neurons, (count,)),
         None if old.slopes is None else jax.lax.dynamic_update_slice(old.slopes, jnp.asarray(found.slopes), (count,)),
         jnp.where(again, count, count + found.count),
@@ -261,8 +277,8 @@ def _settle(
 
     full = window.stuck | (queue.filled > limits.pending)
     status = jnp.where(again, FINE, jnp.where(full, QUEUE_FULL, found.status))
-    latest = jnp.max(jnp.where(jnp.isfinite(found.times), found.times, run.t), initial=0)
-    stopped = jnp.where(full, latest, found.stopped)
+    latest = jnp.max(jnp.where(jnp.isfinite(found.times), found.times, 0), initial=0)
+    stopped = run.time.t + jnp.where(full, latest, found.stopped)
     enough = jnp.zeros((), bool)
     if limits.stop_after is not None:
         enough = jnp.all((emitted >= limits.stop_after) | ~jnp.asarray(limits.outputs))
@@ -271,11 +287,12 @@ def _settle(
     states = run.states
     y = jnp.asarray(found.states)[:, -1]
     if wanted.times is not None:
-        inside = (wanted.times >= run.t) & ((wanted.times < window.end) | window.last) & ~again
+        since = run.time.until(wanted.times)
+        inside = (since >= 0) & ((since < window.end) | window.last) & ~again
         states = jnp.where(inside[:, None], jnp.asarray(found.states)[:, :-1], jnp.asarray(states))
     return _Run(
         window=run.window + 1,
-        t=jnp.where(again, run.t, window.end),
+        time=jax.tree.map(lambda old, new: jnp.where(again, old, new), run.time, run.time.after(window.end)),
         y=jnp.where(again, run.y, y),
         share=jnp.where(again, run.share / 2, jnp.minimum(run.share * 2, 1)),
         queue=queue,
@@ -286,6 +303,15 @@ def _settle(
         stopped=stopped,
         done=done,
     )
+
+
+def _from_start(start: PreciseTime, times: Float[Array, " spikes"]) -> PreciseTime:
+    """Times that are counted from the start of a window, counted from that of the run. A derivative goes to `t`."""
+    there = jnp.isfinite(times)
+    late = start.after(jnp.where(there, times, 0))
+    exact = jax.lax.stop_gradient(late)
+    times = jnp.where(there, times - jax.lax.stop_gradient(times) + exact.t, jnp.inf)
+    return PreciseTime(times, exact.rest)
 
 
 def _pass_on(wiring: AbstractWiring, queue: _Queue, found: LayerRun, before: Int[Array, ""]) -> _Queue:

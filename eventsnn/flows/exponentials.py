@@ -77,7 +77,7 @@ class AbstractExponentialFlow(AbstractFlow):
         def last_turn(search: _Search) -> _Search:
             f, slope, *behind = at(search.x)
             bend = (behind[0] if behind else zero) - shifts[1] * slope
-            return search.refine(f, slope, bend, jnp.zeros_like(f), resolution, coarse, rounding)
+            return search.refine(f, slope, bend, jnp.zeros_like(f), resolution * search.x, coarse, rounding)
 
         # The last but one has a zero that is known; between it and the end the others are looked for.
         last = jnp.clip(_zero_of_last(rates, start[:, 0]), 0, dt) if count > 1 else dt

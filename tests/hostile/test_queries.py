@@ -62,8 +62,8 @@ def test_26_the_example_covers_a_spike_at_each_input_and_none():
 @every_combination
 def test_26_times_in_any_order_are_answered_in_the_order_asked(dtype, way):
     net, x = decaying(dtype, way)
-    # Unsorted, repeated, at 0, at the inputs and spikes, just before them, between, after the last event, at the end.
-    before = [float(np.nextafter(np.asarray(t, dtype), np.asarray(0, dtype))) for t in (4, 8)]
+    # Unsorted, repeated, at 0, at the inputs and spikes, an instant before them, between, after the last event, at the end.
+    before = [t * (1 - 4 * float(jnp.finfo(dtype).eps)) for t in (4, 8)]
     times = [64.0, 4.0, 0.0, 6.5, before[0], 4.0, 30.0, before[1], 8.0, 2.0, 6.5, 64.0]
     got = states(net, x, times, way)
     rtol = {jnp.float32: 2e-5, jnp.float64: 1e-8}[dtype]
@@ -86,7 +86,7 @@ def test_26_the_state_at_a_spike_of_a_moving_potential_is_the_one_after_it(dtype
     np.testing.assert_allclose(spike, 64 * np.log(4 / 3), rtol={jnp.float32: 2e-5, jnp.float64: 1e-8}[dtype])
     at, just_before, earlier = (
         np.diagonal(states(net, inputs([], dtype), times, way))
-        for times in (spike, np.nextafter(spike, spike.dtype.type(0)), spike * spike.dtype.type(0.999))
+        for times in (spike, spike * (1 - 4 * np.finfo(spike.dtype).eps), spike * spike.dtype.type(0.999))
     )
     np.testing.assert_array_equal(at, np.full(SIZES[way], -2.0))
     np.testing.assert_allclose(just_before, 4 - 4 * np.exp(-spike / 64), rtol=2e-5)

@@ -145,7 +145,7 @@ def end_sweep(layer: Layer, wanted: PyTree, sweep: Sweep) -> Cotangents:
     if not wanted.drive:
         return ct
     # Behind the last spike there is none, and the adjoint is 0.
-    gain = layer.flow.coefficients(jnp.maximum(chain.t - layer.schedule.t_start[:, None], 0)).gain
+    gain = layer.flow.coefficients(jnp.maximum(chain.t, 0)).gain
     return eqx.tree_at(lambda ct: ct.flow.drive, ct, ct.flow.drive + gain * chain.v)
 
 

@@ -16,6 +16,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ...flows.linear import Coefficients, LinearFlow, MaybeArray
 from ...materialise import materialised
+from ..crossing import shortest_step
+from ..instants import PreciseTime, instant_width, time_at
 from ..lanes import FINE, NOT_FINITE, RESET_HIGH, STEP_SMALL
 from ..spike_list import SpikeList, append_some, empty_list, put_some
 from ..turns import Turn, serve_in_turns
@@ -73,7 +75,8 @@ class Neurons(eqx.Module):
 
     - `v`, `i`: the state just before the next window's first arrival.
     - `spikes`: how many spikes there were so far, and `last` where the last of them stands in the list.
-    - `done`, `status`, `stopped`: whether, how and when it ended.
+    - `done`, `status`: whether and how it ended.
+    - `time`: when its last spike was, or when it broke down.
     """
 
     v: _Reals
@@ -82,7 +85,12 @@ class Neurons(eqx.Module):
     last: _Integers
     done: _Bools
     status: _Integers
-    stopped: _Reals
+    time: PreciseTime
+
+    @property
+    def stopped(self) -> _Reals:
+        """As `time`, rounded."""
+        return self.time.t
 
 
 class Run(eqx.Module):
@@ -117,7 +125,7 @@ def start_run(y0: tuple[_Reals, MaybeArray], capacity: int, slopes: bool, marked
     v, i = y0
     batch = v.shape[0]
     nought = jnp.zeros(v.shape, jnp.int32)
-    neurons = Neurons(v, i, nought, nought - 1, nought > 0, nought, jnp.zeros_like(v))
+    neurons = Neurons(v, i, nought, nought - 1, nought > 0, nought, time_at(jnp.zeros_like(v)))
     marks = None
     if marked:
         # Constants that differ are not one array, which would have to be copied for each column.
@@ -143,7 +151,7 @@ def run_window(layer: Layer, run: Run, see: bool = False) -> tuple[Run, Seen]:
         broken = broken | ~jnp.isfinite(run.neurons.i)
     broken = broken & ~run.neurons.done
     run = eqx.tree_at(
-        lambda run: (run.window, run.neurons.status, run.neurons.done, run.neurons.stopped),
+        lambda run: (run.window, run.neurons.status, run.neurons.done, run.neurons.time.t),
         run,
         (
             run.window + 1,
@@ -216,39 +224,39 @@ def _serve(layer: Layer, window: _Window, turn: Turn, run: Run, stretch: _Intege
     """
     real, neurons = turn.real, run.neurons
     flow = jax.tree.map(turn.look, layer.flow)
-    v, i, last, spikes, status, stopped = jax.tree.map(
-        turn.look, (neurons.v, neurons.i, neurons.last, neurons.spikes, neurons.status, neurons.stopped)
+    v, i, last, spikes, status, latest = jax.tree.map(
+        turn.look, (neurons.v, neurons.i, neurons.last, neurons.spikes, neurons.status, neurons.time)
     )
     here = turn.look(stretch)
-    end = turn.look(window.stretches.ends, here)
-    # Since the arrival, or since a spike behind it.
-    t = jnp.maximum(turn.look(window.stretches.starts, here), stopped)
-    final = here == turn.look(window.stretches.count) - 1
+    start, end = (turn.look(row, here) for row in (window.stretches.starts, window.stretches.ends))
+    # Since the arrival, or since a spike after it.
+    since: PreciseTime = jax.tree.map(lambda a, b: jnp.where(latest.t > start, a, b), latest, time_at(start))
+    t_end, origin = turn.look(layer.schedule.t_end[:, None]), turn.look(layer.schedule.origin[:, None])
+    final = (here == turn.look(window.stretches.count) - 1) & turn.look(layer.schedule.final[:, None])
 
-    def cross(v, i, t):
-        resolution = jnp.finfo(t.dtype).eps * end
-        crosses, s = locate(flow, v, i, end - t, resolution, real & (v < flow.thresh), turn.any)
-        at = jnp.minimum(t + s, end)
-        # A crossing that cannot be told from an arrival is decided by the arrival.
-        crosses = crosses & (final | (at < end))
+    def cross(v, i, since):
+        left = jnp.maximum(since.until(end), 0)
+        crosses, s = locate(flow, v, i, left, real & (v < flow.thresh), turn.any)
+        s = jnp.minimum(s, left)
+        # A crossing at the instant of an arrival is decided by the arrival.
+        crosses = crosses & (final | (left - s > instant_width(end + origin)))
         lifted = real & (v >= flow.thresh)
-        at = jnp.where(crosses, at, t)
-        i_at = None
-        if i is not None:
-            i_at = jnp.where(crosses, i * jnp.exp(-flow.decay * s), i)
+        s = jnp.where(crosses, s, 0)
+        i_at = None if i is None else jnp.where(crosses, i * jnp.exp(-flow.decay * s), i)
         spiked = crosses | lifted
         v_on = jnp.where(spiked, flow.vreset, v)
-        v_end, i_end = flow.advance(flow.coefficients(end - at), v_on, i_at)
-        again = spiked & (end > at) & may_cross(flow, v_on, i_at, end - at, v_end, i_end)
-        return crosses, lifted, at, v_on, i_at, v_end, i_end, again
+        left = left - s
+        v_end, i_end = flow.advance(flow.coefficients(left), v_on, i_at)
+        again = spiked & (left > 0) & may_cross(flow, v_on, i_at, left, v_end, i_end)
+        return crosses, lifted, since.after(s), v_on, i_at, v_end, i_end, again, s
 
-    crosses, lifted, at, v_on, i_at, v_end, i_end, again = materialised(turn.any, cross, v, i, t)
-    spiked = crosses | lifted
+    crosses, lifted, time, v_on, i_at, v_end, i_end, again, s = materialised(turn.any, cross, v, i, since)
+    spiked, at = crosses | lifted, jnp.minimum(time.t, t_end)
     slopes = jnp.where(lifted, jnp.inf, slope_at_threshold(flow, i_at)) if run.spikes.slopes is not None else at
     listed, slot = append_some(run.spikes, turn, spiked, at, slopes)
     status = jnp.where(spiked & (v_on >= flow.thresh), RESET_HIGH, status)
     # Spikes without any time between them would never end.
-    status = jnp.where(crosses & (at == stopped) & (spikes > 0), STEP_SMALL, status)
+    status = jnp.where(crosses & (s <= shortest_step(t_end)) & (latest.t > start), STEP_SMALL, status)
     spikes = spikes + spiked.astype(jnp.int32)
     done = (status != FINE) | (turn.look(listed.count[:, None]) > layer.capacity)
     if layer.stop_after is not None:
@@ -288,7 +296,7 @@ def _serve(layer: Layer, window: _Window, turn: Turn, run: Run, stretch: _Intege
         last=turn.write(neurons.last, slot, where=spiked),
         done=turn.write(neurons.done, done),
         status=turn.write(neurons.status, status),
-        stopped=turn.write(neurons.stopped, at, where=spiked),
+        time=jax.tree.map(lambda old, new: turn.write(old, new, where=spiked), neurons.time, time),
     )
     waits = found < layer.window
     run = Run(run.window, neurons, listed, marks)

@@ -5,7 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ...flows.linear import LinearFlow, MaybeArray
 from ..batching import as_shared, hand_batched, leading, zeros_of
@@ -19,8 +19,9 @@ from .rates import add_flows, any_rate
 from .schedule import make_schedule
 
 # How many stretches are worked through together: few where many neurons make every one of them costly, since a neuron
-# that spikes goes through the rest of the window once more.
-_WINDOW, _WINDOW_OF_MANY, _MANY = 32, 8, 2**14
+# that spikes goes through the rest of the window once more. Many are 2**14 in a batch of 256. The number must not depend
+# on the batch: `vmap` may trace a run once for one sample and once for all, and both keep as many windows.
+_WINDOW, _WINDOW_OF_MANY, _MANY = 32, 8, 64
 
 
 class LayerTask(eqx.Module):
@@ -41,14 +42,22 @@ class LayerTask(eqx.Module):
 
 
 class LayerInputs(eqx.Module):
-    """The numbers of a run, each with a leading axis that is the batch, or of length 1 where all share it."""
+    """The numbers of a run, each with a leading axis that is the batch, or of length 1 where all share it.
+
+    All times are counted from the `origin`.
+
+    - `origin`: when the run starts.
+    - `t_end`: how long it is, and `final` whether it ends for good, and does not go on in another one.
+    - `times`: query times, or `None`.
+    """
 
     flow: LinearFlow
     weights: Float[Array, "batch inputs neurons"]
     arrivals: Arrivals
     y0: Float[Array, "batch neurons channels"]
-    t_start: Float[Array, " batch"]
+    origin: Float[Array, " batch"]
     t_end: Float[Array, " batch"]
+    final: Bool[Array, " batch"]
     times: MaybeArray
 
 
@@ -121,10 +130,10 @@ def _instantiate(ct, shape, dtype) -> Array:
 
 def _make_layer(task: LayerTask, inputs: LayerInputs) -> Layer:
     batch = batch_of(inputs)
-    arrivals, t_start, t_end = _to_batch((inputs.arrivals, inputs.t_start, inputs.t_end), batch)
-    window = _WINDOW_OF_MANY if batch * inputs.weights.shape[-1] >= _MANY else _WINDOW
+    arrivals, origin, t_end, final = _to_batch((inputs.arrivals, inputs.origin, inputs.t_end, inputs.final), batch)
+    window = _WINDOW_OF_MANY if inputs.weights.shape[-1] >= _MANY else _WINDOW
     window = min(window, 1 + arrivals.times.shape[-1])
-    schedule = make_schedule(arrivals, t_start, t_end, inputs.weights.shape[1])
+    schedule = make_schedule(arrivals, origin, t_end, final, inputs.weights.shape[1])
     flow = jax.tree.map(lambda number: number if number.ndim == 2 else number[:, None], inputs.flow)
     weights = jnp.pad(inputs.weights, ((0, 0), (0, 1), (0, 0)))
     return Layer(flow, weights, schedule, window, task.capacity, task.stop_after)
@@ -255,7 +264,7 @@ def _as_inputs(like: LayerInputs, inputs: LayerInputs, ct: Cotangents, by_query)
         arrivals = as_shared(ct.arrivals, like.arrivals.times)
     y0 = as_shared(jnp.stack([y for y in (ct.v, ct.i) if y is not None], axis=-1), like.y0)
     queries = nothing if by_query is None else as_shared(by_query, like.times)
-    return LayerInputs(flow, weights, Arrivals(arrivals, nothing), y0, nothing, nothing, queries)
+    return LayerInputs(flow, weights, Arrivals(arrivals, nothing), y0, nothing, nothing, nothing, queries)
 
 
 def _initial_state(layer: Layer, inputs: LayerInputs):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ...flows.linear import LinearFlow, MaybeArray
+from ..instants import instant_width, time_since
 from ..spike_list import at
 from .forward import Layer, Run
 from .rates import only_rates
@@ -65,6 +66,8 @@ def settle_lookups(layer: Layer, lookups: Lookups, run: Run) -> Lookups:
     if run.marks is None:
         raise ValueError("this run was not marked")
     marks, spikes, times = run.marks, run.spikes, lookups.times[:, None, :]
+    # What happens at the instant of a query comes before it.
+    times = times + instant_width(times + layer.schedule.origin[:, None, None])
 
     def late(slot) -> Bool[Array, "batch neurons times"]:
         return (slot >= 0) & (at(spikes.times, slot) > times)
@@ -81,7 +84,7 @@ def settle_lookups(layer: Layer, lookups: Lookups, run: Run) -> Lookups:
         times=lookups.times,
         stretch=lookups.stretch,
         last=slot,
-        t_last=jnp.where(slot >= 0, at(spikes.times, slot), layer.schedule.t_start[:, None, None]),
+        t_last=jnp.where(slot >= 0, at(spikes.times, slot), 0),
         from_spike=here,
         v=jnp.where(here, layer.flow.vreset[..., None], lookups.v),
         i=None if lookups.i is None else jnp.where(here, at(marks.current, slot), lookups.i),
@@ -92,7 +95,7 @@ def settle_lookups(layer: Layer, lookups: Lookups, run: Run) -> Lookups:
 def answer(flow: LinearFlow, lookups: Lookups) -> tuple[Array, MaybeArray]:
     """V and I at every query time."""
     flow = jax.tree.map(lambda number: number[..., None], flow)
-    return flow.advance(flow.coefficients(lookups.times[:, None, :] - lookups.t), lookups.v, lookups.i)
+    return flow.advance(flow.coefficients(time_since(lookups.t, lookups.times[:, None, :])), lookups.v, lookups.i)
 
 
 class FromQueries(eqx.Module):
@@ -140,7 +143,7 @@ def sweep_queries(
     by_flow, by_v, by_i, by_times = pull(by_states)
     # From the query to the last spike, or to the start of the run.
     flow = jax.tree.map(lambda number: number[..., None], layer.flow)
-    through = flow.coefficients(lookups.times[:, None, :] - lookups.t_last)
+    through = flow.coefficients(time_since(lookups.t_last, lookups.times[:, None, :]))
     if wanted.drive:
         drive = jnp.sum(through.gain * by_states[0], axis=-1)
         by_flow = eqx.tree_at(lambda flow: flow.drive, by_flow, drive, is_leaf=lambda leaf: leaf is None)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ..instants import instant_width
 from ..lanes import Arrivals
 
 
@@ -14,7 +15,8 @@ class Stretches(eqx.Module):
     Stretches come first, so that one of all samples is one piece of memory. `lists` is 1 where all neurons receive
     the same spikes.
 
-    - `starts`, `ends`: when; stretches behind the last are empty and stand at the end of the run.
+    - `starts`, `ends`: when; stretches behind the last are empty and stand at the end of the run. What arrives at one
+        instant arrives when that begins, so that the stretches in between are empty as well.
     - `sources`: the row of the weights that arrives at the start, one past the last row for none.
     - `tested`: whether the threshold is tested: not before all arrivals of an instant are in.
     - `count`: how many stretches each list has from here on.
@@ -30,59 +32,99 @@ class Stretches(eqx.Module):
 class Schedule(eqx.Module):
     """All stretches of a run. They are made window by window, since a list of arrivals is mostly empty.
 
-    - `arrivals`, `t_start`, `t_end`: what arrives, and when the run starts and ends.
+    All times are counted from the `origin`.
+
+    - `arrivals`, `origin`: what arrives, and when the run starts.
+    - `t_end`: when it ends, and `t_stop` the end of its last instant.
+    - `final`: whether the run ends for good.
     - `count`: how many stretches each list has.
     - `inputs`: how many rows the weights have.
     """
 
     arrivals: Arrivals
-    t_start: Float[Array, " batch"]
+    origin: Float[Array, " batch"]
     t_end: Float[Array, " batch"]
+    t_stop: Float[Array, " batch"]
+    final: Bool[Array, " batch"]
     count: Int[Array, "batch lists"]
     inputs: int = eqx.field(static=True)
 
     def window(self, number: Int[Array, ""], length: int) -> Stretches:
-        """Stretches `number * length` and the `length - 1` behind it."""
+        """Stretches `number * length` and the `length - 1` after it."""
         stretch = number * length + jnp.arange(length + 1, dtype=jnp.int32)[:, None, None]
-        t_end = self.t_end[:, None]
-        starts, sources = jnp.broadcast_to(t_end, (length + 1, *self.count.shape)), self.inputs
-        held = self.arrivals.times.shape[-1]
-        if held:
-            column = jnp.clip(stretch[:, 0, 0] - 1, 0, held - 1)
+        t_stop, final = self.t_stop[:, None], self.final[:, None]
+        starts, sources = jnp.broadcast_to(t_stop, (length + 1, *self.count.shape)), self.inputs
+        room = self.arrivals.times.shape[-1]
+        if room:
+            column = jnp.clip(stretch[:, 0, 0] - 1, 0, room - 1)
             times, rows = (
                 jnp.moveaxis(jnp.take(table, column, axis=2), 2, 0)
                 for table in (self.arrivals.times, self.arrivals.sources)
             )
-            real = (times <= t_end) & (stretch >= 1) & (stretch <= held)
+            real = (times <= t_stop) & (stretch >= 1) & (stretch <= room)
             starts = jnp.where(real, times, starts)
             sources = jnp.where(real, rows, sources)[:-1]
-        starts = jnp.where(stretch == 0, self.t_start[:, None], starts)
+        starts = jnp.where(stretch == 0, 0, starts)
+        if room:
+            starts = self._to_instants(starts, stretch, length)
         starts, ends, stretch = starts[:-1], starts[1:], stretch[:-1]
-        tested = ((ends > starts) & (stretch < self.count)) | (stretch == self.count - 1)
+        last = stretch == self.count - 1
+        # At the end of a run that goes on in another one, the threshold is tested at the start of that.
+        tested = jnp.where(
+            last, final | (ends - starts > self._width(t_stop)), (ends > starts) & (stretch < self.count)
+        )
         sources = jnp.broadcast_to(jnp.asarray(sources, jnp.int32), starts.shape)
         return Stretches(starts, ends, sources, tested, self.count - number * length)
 
+    def _to_instants(self, starts: Array, stretch: Array, length: int) -> Array:
+        """The starts of the stretches of a window, each moved to the start of its instant.
+
+        A sequence of arrivals, each within the width of an instant of the one before, is cut into pieces of that width.
+        """
+        width = self._width(starts)
+        follows = (starts[1:] - starts[:-1] <= width[1:]) & (stretch[1:] < self.count)
+        sequence = _latest(jnp.concatenate([jnp.ones_like(follows[:1]), ~follows]))
+        span = starts - jnp.take_along_axis(starts, sequence, axis=0)
+        piece = jnp.maximum(jnp.ceil(span / jnp.where(width > 0, width, 1)), 1)
+        begins = jnp.concatenate([jnp.ones_like(follows[:1]), ~follows | (piece[1:] != piece[:-1])])
+        return jnp.take_along_axis(starts, _latest(begins), axis=0)
+
     def stretch_at(self, times: Float[Array, "batch times"]) -> Int[Array, "batch lists times"]:
-        """The last stretch that starts at or before each time, the first or the last one for a time outside the run."""
-        return jnp.minimum(_reached(self.arrivals, times), self.count[..., None] - 1)
+        """The last stretch that starts at the instant of each time or before.
+
+        For a time outside of the run, the first or the last one.
+        """
+        until = times + self._width(times)
+        return jnp.minimum(_reached(self.arrivals, until), self.count[..., None] - 1)
 
     def start_of(self, stretch: Int[Array, "batch lists times"]) -> Float[Array, "batch lists times"]:
         """When stretches start."""
-        t_start = self.t_start[:, None, None]
         if not self.arrivals.times.shape[-1]:
-            return jnp.broadcast_to(t_start, stretch.shape)
+            return jnp.zeros(stretch.shape, self.t_end.dtype)
         starts = jnp.take_along_axis(self.arrivals.times, jnp.maximum(stretch - 1, 0), axis=2, mode="clip")
-        return jnp.where(stretch == 0, t_start, starts)
+        return jnp.where(stretch == 0, 0, starts)
+
+    def _width(self, times: Float[Array, "*any batch lists"]) -> Float[Array, "*any batch lists"]:
+        """The width of an instant at times of each sample, which is the last axis but one."""
+        return instant_width(times + self.origin[:, None])
 
 
 def make_schedule(
-    arrivals: Arrivals, t_start: Float[Array, " batch"], t_end: Float[Array, " batch"], inputs: int
+    arrivals: Arrivals, origin: Float[Array, " batch"], t_end: Float[Array, " batch"], final, inputs: int
 ) -> Schedule:
-    """The stretches of a run from `t_start` to `t_end`."""
-    return Schedule(arrivals, t_start, t_end, 1 + _reached(arrivals, t_end[:, None])[..., 0], inputs)
+    """The stretches of a run from 0 to `t_end`."""
+    t_stop = jnp.where(final, t_end + instant_width(t_end + origin), t_end)
+    count = 1 + _reached(arrivals, t_stop[:, None])[..., 0]
+    return Schedule(arrivals, origin, t_end, t_stop, final, count, inputs)
 
 
 def _reached(arrivals: Arrivals, times: Float[Array, "batch times"]) -> Int[Array, "batch lists times"]:
     """How many spikes of each list have arrived at some times."""
     one = jax.vmap(lambda arrivals, times: jnp.searchsorted(arrivals, times, side="right"), in_axes=(0, None))
     return jax.vmap(one)(arrivals.times, times).astype(jnp.int32)
+
+
+def _latest(marked: Bool[Array, "rows *any"]) -> Int[Array, "rows *any"]:
+    """For every row, the last row up to it that is marked."""
+    row = jnp.arange(marked.shape[0], dtype=jnp.int32).reshape(-1, *[1] * (marked.ndim - 1))
+    return jax.lax.cummax(jnp.where(marked, row, 0), axis=0)

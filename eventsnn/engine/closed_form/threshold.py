@@ -53,12 +53,11 @@ def locate(
     v: _Reals,
     i: MaybeArray,
     dt: _Reals,
-    resolution: _Reals,
     active: _Bools,
     any_active: Bool[Array, ""],
 ) -> tuple[_Bools, _Reals]:
     """Whether V crosses the threshold within `dt`, and after what time. It starts below."""
-    limit = dt
+    limit, eps = dt, jnp.finfo(dt.dtype).eps
     if i is not None:
         limit = jnp.minimum(dt, _time_of_fall(flow, i))
 
@@ -69,7 +68,7 @@ def locate(
         steepness = jnp.sqrt(jnp.maximum(slope * slope - 2 * f * bend, 0))
         step = -2 * f / (slope + steepness)
         left = jnp.abs(step**3 * _third(flow, i, slope, bend)) / (6 * steepness)
-        return f, s + step, left <= resolution, jnp.abs(f) <= 2 * jnp.finfo(v.dtype).eps * size
+        return f, s + step, left <= eps * s, jnp.abs(f) <= 2 * eps * size
 
     def begin(v, i, limit):
         height, _, slope_at_limit, _ = _above(flow, v, i, limit)
@@ -93,7 +92,7 @@ def locate(
         f, new, close, vanishes = materialised(rounds >= 0, polish, v, i, s)
         low, high = jnp.where(f < 0, s, low), jnp.where(f < 0, high, s)
         inside = (new > low) & (new < high)
-        found = (inside & close) | vanishes | (high - low <= resolution)
+        found = (inside & close) | vanishes | (high - low <= eps * high)
         new = jnp.where(inside, new, jnp.where(found, s, 0.5 * (low + high)))
         return searching & ~found, low, high, jnp.where(searching, new, s), rounds + 1
 

@@ -65,7 +65,7 @@ def sweep_back(
     numbers = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (shape[0], *leaf.shape[1:])), numbers)
 
     def rows(numbers) -> Rows:
-        return Rows(eqx.combine(numbers, fixed), physics.rows.rest, physics.rows.args)
+        return physics.rows.with_numbers(eqx.combine(numbers, fixed))
 
     def hear(numbers, y, weights):
         return select(heard, rows(numbers).arrive(y, weights), y)

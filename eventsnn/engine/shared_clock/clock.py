@@ -4,7 +4,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..lanes import Arrivals
+from ..instants import PreciseTime, time_at
+from ..lanes import BY_ARRIVAL, Arrivals
 from ..rows import Channels
 
 # Where the next step goes: as far as it likes, or to a place inside where no neuron spikes. From 0 on it is the number
@@ -33,7 +34,7 @@ class Queue(eqx.Module):
     - `sent`: where the last spike of each neuron stands in that list.
     """
 
-    times: Float[Array, "batch neurons pending"]
+    times: PreciseTime
     sources: Int[Array, "batch neurons pending"]
     slots: Int[Array, "batch neurons pending"]
     sent: Int[Array, "batch neurons"]
@@ -42,20 +43,22 @@ class Queue(eqx.Module):
 class Clock(eqx.Module):
     """The state of every sample's network, each sample at its own time.
 
-    - `t`, `y`: clock, and state of the neurons.
+    - `time`, `y`: clock, and state of the neurons.
     - `h`, `memory`: the size proposed for the next step, and what the step size controller remembers.
     - `arrival`: how many input spikes have arrived, for each list of them.
     - `waiting`: which neurons have spiked at this instant and have not been heard yet, or not sent their spike on
         its way.
     - `queue`: the spikes on their way, if there are delays.
     - `target`, `x`: where the next step goes, and its size if it is not free.
-    - `jumped`, `reset`: whose state jumped at this instant, and whose jump was a reset.
+    - `jump`: what moved the state of each neuron at this instant, as in `lanes`.
+    - `passing`: which neurons have spiked and have not been below their threshold since.
+    - `g_at_spike`: the spike condition just before the last reset.
     - `spikes`: how many spikes each neuron emitted, and `at_once` how many the network did at this instant.
     - `segments`: how many segments there were so far.
     - `done`, `status`: whether the sample ended, and how each neuron did.
     """
 
-    t: Float[Array, " batch"]
+    time: PreciseTime
     y: Channels
     h: Float[Array, " batch"]
     memory: PyTree
@@ -64,13 +67,19 @@ class Clock(eqx.Module):
     queue: Queue | None
     target: Int[Array, " batch"]
     x: Float[Array, " batch"]
-    jumped: Bool[Array, "batch neurons"]
-    reset: Bool[Array, "batch neurons"]
+    jump: Int[Array, "batch neurons"]
+    passing: Bool[Array, "batch neurons"]
+    g_at_spike: Float[Array, "batch neurons"]
     spikes: Int[Array, "batch neurons"]
     at_once: Int[Array, " batch"]
     segments: Int[Array, "batch 1"]
     done: Bool[Array, " batch"]
     status: Int[Array, "batch neurons"]
+
+    @property
+    def t(self) -> Float[Array, " batch"]:
+        """What the clocks show, rounded."""
+        return self.time.t
 
 
 def start_clock(y0: Channels, h: Float[Array, " batch"], memory: PyTree, lists: int, pending: int) -> Clock:
@@ -85,10 +94,10 @@ def start_clock(y0: Channels, h: Float[Array, " batch"], memory: PyTree, lists: 
     if pending:
         room = (batch, neurons, pending)
         nowhere = jnp.full((batch, neurons), -1, jnp.int32)
-        times, nobody = jnp.full(room, jnp.inf, zero.dtype), jnp.zeros(room, jnp.int32)
+        times, nobody = time_at(jnp.full(room, jnp.inf, zero.dtype)), jnp.zeros(room, jnp.int32)
         queue = Queue(times, nobody, nobody - 1, nowhere)
     return Clock(
-        t=zero,
+        time=time_at(zero),
         y=y0,
         h=h,
         memory=memory,
@@ -97,8 +106,9 @@ def start_clock(y0: Channels, h: Float[Array, " batch"], memory: PyTree, lists: 
         queue=queue,
         target=nought + FREE,
         x=zero,
-        jumped=~no,
-        reset=no,
+        jump=jnp.full((batch, neurons), BY_ARRIVAL, jnp.int32),
+        passing=no,
+        g_at_spike=jnp.zeros((batch, neurons), zero.dtype),
         spikes=jnp.zeros((batch, neurons), jnp.int32),
         at_once=nought,
         segments=nought[:, None],

@@ -11,12 +11,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..crossing import shortest_step, time_resolution
+from ..crossing import shortest_step
+from ..instants import PreciseTime, instant_width, time_at
 from ..iteration import next_weights
-from ..lanes import ENDLESS, FINE, NOT_FINITE, QUEUE_FULL, RESET_HIGH, STEP_SMALL
+from ..lanes import BY_ARRIVAL, ENDLESS, FINE, NO_JUMP, NOT_FINITE, QUEUE_FULL, RESET_HIGH, STEP_SMALL
 from ..rows import Channels, Rows, all_finite, select
+from ..standing import Situation, after_reset, next_jump
 from .clock import FREE, Clock, Queue, Wiring
-from .motion import AbstractMotion
+from .motion import AbstractMotion, Ahead
 
 # How a segment ends: without a step, with one as long as it likes, with a spike that arrives, with the run, with a
 # crossing. 0 is for a segment that does not exist.
@@ -46,6 +48,11 @@ class Physics(eqx.Module):
     at_most: int = eqx.field(static=True)
     pending: int = eqx.field(static=True)
     min_slope: float = eqx.field(static=True)
+
+    @property
+    def t_stop(self) -> _Each:
+        """The end of the run, to the end of its last instant."""
+        return self.t_end + instant_width(self.t_end)
 
 
 class Event(NamedTuple):
@@ -78,7 +85,7 @@ class _Heard(NamedTuple):
 
     - `y`, `arrival`, `waiting`, `queue`: what it makes of these.
     - `source`, `slot`: as in `Event`.
-    - `more`: whether there is more to arrive now.
+    - `more`: whether there is more to arrive at this instant.
     - `due`: when the next spike arrives.
     - `full`: to whom more spikes are on their way than there is room for.
     """
@@ -90,7 +97,7 @@ class _Heard(NamedTuple):
     source: _Integers
     slot: _Integers
     more: Bool[Array, " batch"]
-    due: _Each
+    due: PreciseTime
     full: _Bools
 
 
@@ -101,49 +108,65 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
     neuron = jnp.arange(shape[1], dtype=jnp.int32)
     heard = _hear(physics, clock)
     y, t = heard.y, jnp.broadcast_to(clock.t[:, None], shape)
-    g0 = rows.condition(t, y)
-    jumped = clock.jumped | (heard.source >= 0)
-    at_once = jumped & (g0 >= 0) & (live & ~heard.more)[:, None]
+    jump = jnp.where(heard.source >= 0, BY_ARRIVAL, clock.jump)
+    settled = jnp.broadcast_to((live & ~heard.more)[:, None], shape)
+    situation = Situation(jump, clock.passing, clock.g_at_spike, settled, instant_width(t))
+
+    arrives = heard.due.t <= physics.t_stop
+    limit = jax.tree.map(lambda due, stop: jnp.where(arrives, due, stop), heard.due, time_at(physics.t_stop))
+    room, landing = clock.time.until(limit), clock.target != FREE
+    wish, waits = jnp.where(landing, clock.x, clock.h), ~live | heard.more
+    # What is left after the step would be no step, but rounding.
+    to_limit = ~waits & (wish >= room - instant_width(limit.t))
+    h = jnp.where(waits, 0, jnp.where(to_limit, jnp.maximum(room, 0), wish))
+    width = instant_width(clock.t + h)
+    at_arrival = to_limit & arrives
+    shortest, aimed = shortest_step(physics.t_end), landing & (clock.target >= 0)
+    ahead = Ahead(situation, aimed[:, None], at_arrival[:, None], width[:, None], shortest, ~jnp.all(clock.done))
+    step, look = motion.attempt(rows, t, y, jnp.broadcast_to(h[:, None], shape), clock.memory, ahead)
+    standing = look.standing
+    at_once = standing.instant & live[:, None]
     any_at_once = jnp.any(at_once, axis=1)
-    still = ~live | heard.more | any_at_once
+    still = waits | any_at_once
 
-    limit = jnp.minimum(heard.due, physics.t_end)
-    room, landing = limit - clock.t, clock.target != FREE
-    wish = jnp.where(landing, clock.x, clock.h)
-    to_limit = ~still & ((wish >= room) | (clock.t + wish >= limit))
-    h = jnp.where(still, 0, jnp.where(to_limit, room, wish))
-    step, look = motion.attempt(rows, t, y, jnp.broadcast_to(h[:, None], shape), g0, clock.memory, ~jnp.all(clock.done))
-
-    moving, finite = h > 0, all_finite(step)
-    aimed = landing & (clock.target >= 0)
+    moving, finite = (h > 0) & ~still, all_finite(step)
+    to_limit, at_arrival = to_limit & ~still, at_arrival & ~still
     is_target = aimed[:, None] & (neuron == clock.target[:, None])
-    # Whoever crosses a hair before or behind the neuron whose crossing this is spikes with it.
-    earliest = jnp.where(aimed, h - time_resolution(clock.t + h), jnp.inf)
+    # Neurons that cross at the instant of the crossing that this step is for spike with it.
+    earliest = jnp.where(aimed, h - width, jnp.inf)
     early = (look.place < earliest[:, None]) & ~is_target
     kept = moving & jnp.all(finite, axis=1) & (landing | look.keep)
     first = jnp.argmin(jnp.where(early, look.place, jnp.inf), axis=1).astype(jnp.int32)
-    search = kept & ~still & jnp.any(early, axis=1)
+    search = kept & jnp.any(early, axis=1)
     target, x = motion.locate(rows, clock.t, y, h, first, look, search)
     # A step of no length is one as well: at the end of the run, or to a crossing that is here.
     passed = (kept & ~search) | ((to_limit | (landing & ~still)) & ~moving)
 
-    # A crossing that cannot be told from an arrival is decided by the arrival.
-    arrives = heard.due <= physics.t_end
-    root = passed & aimed & ~(to_limit & arrives)
+    # A spike at the instant of an arrival is decided by the arrival; other events, such as the end of refractoriness,
+    # come before it.
+    y_end = select(passed[:, None], step, y)
+    emits = rows.emits(y_end)
+    at_root = (passed & aimed)[:, None] & (look.crosses | is_target) & ~(at_arrival[:, None] & emits)
+    root = jnp.any(at_root, axis=1)
     kind = jnp.where(root, ROOT, jnp.where(to_limit, jnp.where(arrives, ARRIVAL, END), STEP))
     kind = jnp.where(passed, kind, HOLD)
-    crossed = at_once | (root[:, None] & (look.crosses | is_target))
-    y_end = select(passed[:, None], step, y)
+    crossed = at_once | at_root
     y_new = select(crossed, rows.reset(y_end, crossed), y_end)
-    spiked = crossed & rows.emits(y_end)
-    t_new = jnp.where(passed, jnp.where(to_limit, limit, jnp.minimum(clock.t + h, limit)), clock.t)
+    spiked = crossed & emits
+    ends_at = jnp.where(at_arrival, jnp.argmax(at_root, axis=1).astype(jnp.int32), clock.target)
+    time = jax.tree.map(
+        lambda old, there, new: jnp.where(passed, jnp.where(to_limit, there, new), old),
+        clock.time,
+        limit,
+        clock.time.after(h),
+    )
 
     # A step of which nothing is kept but that some neuron may cross in it says nothing about the size of the next.
     decided = moving & ~landing & ~search
-    too_small = decided & ~to_limit & (h < shortest_step(clock.t, physics.t_end))
-    many = jnp.where(t_new > clock.t, 0, clock.at_once) + jnp.sum(crossed, axis=1, dtype=jnp.int32)
+    too_small = decided & ~to_limit & (h < shortest)
+    many = jnp.where(time.t > clock.t, 0, clock.at_once) + jnp.sum(crossed, axis=1, dtype=jnp.int32)
     status = jnp.where((decided & look.keep)[:, None] & ~finite | ~all_finite(y_new), NOT_FINITE, FINE)
-    status = jnp.where(at_once & clock.reset & (heard.source < 0), RESET_HIGH, status)
+    status = jnp.where(standing.stuck & live[:, None], RESET_HIGH, status)
     status = jnp.where(too_small[:, None], STEP_SMALL, status)
     status = jnp.where((many > physics.at_most)[:, None] & crossed, ENDLESS, status)
     status = jnp.where(heard.full, QUEUE_FULL, status)
@@ -158,9 +181,11 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
     counts = live & ~failed & (passed | any_at_once | jnp.any(heard.source >= 0, axis=1))
 
     next_h = jnp.where(look.keep & to_limit, jnp.maximum(look.next_h, clock.h), look.next_h)
-    moved = (t_new > clock.t)[:, None]
+    h = jnp.where(passed, h, 0)
+    before = jnp.where((h > 0)[:, None], NO_JUMP, jump)
+    reset = after_reset(rows, y_end, y_new, jnp.where(at_once, look.g0, look.g1), spiked)
     new = Clock(
-        t=jnp.where(failed, clock.t, t_new),
+        time=jax.tree.map(lambda old, new: jnp.where(failed, old, new), clock.time, time),
         y=y_new,
         h=jnp.where(decided, next_h, clock.h),
         memory=jax.tree.map(lambda a, b: jnp.where(decided[:, None], a, b), look.memory, clock.memory),
@@ -169,21 +194,22 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
         queue=_note_sent(heard.queue, spiked, count),
         target=jnp.where(search, target, jnp.where(moving | passed, FREE, clock.target)),
         x=jnp.where(search, x, clock.x),
-        jumped=crossed | (jumped & ~moved),
-        reset=spiked | (clock.reset & ~moved & (heard.source < 0) & ~crossed),
+        jump=next_jump(before, jnp.zeros(shape, bool), crossed, spiked),
+        passing=reset.passing | (standing.passing & ~crossed),
+        g_at_spike=jnp.where(crossed, reset.g_at_spike, clock.g_at_spike),
         spikes=spikes,
         at_once=many,
         segments=clock.segments + counts.astype(jnp.int32)[:, None],
         done=done,
         status=status,
     )
-    h = jnp.where(passed, h, 0)
-    return new, Event(counts, y, heard.source, heard.slot, kind, h, crossed, spiked, clock.target, look.slope)
+    return new, Event(counts, y, heard.source, heard.slot, kind, h, crossed, spiked, ends_at, look.slope)
 
 
 def _hear(physics: Physics, clock: Clock) -> _Heard:
     """What arrives now: first what the network itself sent, then input."""
     wiring, live, shape = physics.wiring, ~clock.done, clock.spikes.shape
+    width = instant_width(clock.t)
     sender = jnp.argmax(clock.waiting, axis=1).astype(jnp.int32)
     sends = live & jnp.any(clock.waiting, axis=1)
     waiting = clock.waiting & ~(sends[:, None] & (jnp.arange(shape[1], dtype=jnp.int32) == sender[:, None]))
@@ -191,48 +217,65 @@ def _hear(physics: Physics, clock: Clock) -> _Heard:
     source = slot = jnp.full(shape, -1, jnp.int32)
     if queue is None or wiring.delays is None:
         source = jnp.broadcast_to(jnp.where(sends, sender, -1)[:, None], shape)
-        next_due = jnp.full(shape[:1], jnp.inf, clock.t.dtype)
+        next_due = time_at(jnp.full(shape[:1], jnp.inf, clock.t.dtype))
     else:
         queue, full = _send(wiring.delays, clock, queue, sender, sends)
-        queue, source, slot = _receive(queue, clock.t, live)
-        next_due = jnp.min(queue.times, axis=(1, 2))
+        queue, source, slot = _receive(queue, clock.time, width, live)
+        next_due = _earliest(queue.times)
     due = from_lists(wiring.inputs.times, clock.arrival, jnp.inf)
     # One after the other: input waits until the network has been heard.
-    comes = (live & ~jnp.any(source >= 0, axis=1))[:, None] & (due <= clock.t[:, None])
+    now = _column(clock.time).until(due) <= width[:, None]
+    comes = (live & ~jnp.any(source >= 0, axis=1))[:, None] & now
     channel = jnp.where(comes, from_lists(wiring.inputs.sources, clock.arrival, 0), -1)
     source = jnp.maximum(source, channel)
     y = physics.rows.arrive(clock.y, next_weights(wiring.weights, jnp.maximum(source, 0)))
     arrival = clock.arrival + comes.astype(jnp.int32)
-    next_due = jnp.minimum(next_due, jnp.min(from_lists(wiring.inputs.times, arrival, jnp.inf), axis=1))
-    more = live & (jnp.any(waiting, axis=1) | (next_due <= clock.t))
+    from_input = time_at(jnp.min(from_lists(wiring.inputs.times, arrival, jnp.inf), axis=1))
+    sooner = next_due.until(from_input) < 0
+    next_due = jax.tree.map(lambda a, b: jnp.where(sooner, a, b), from_input, next_due)
+    more = live & (jnp.any(waiting, axis=1) | (clock.time.until(next_due) <= width))
     return _Heard(select(source >= 0, y, clock.y), arrival, waiting, queue, source, slot, more, next_due, full)
+
+
+def _column(time: PreciseTime) -> PreciseTime:
+    """The time of every sample with an axis for its neurons."""
+    return jax.tree.map(lambda leaf: leaf[:, None], time)
+
+
+def _earliest(times: PreciseTime) -> PreciseTime:
+    """The earliest of the times of each sample."""
+    times = jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0], -1), times)
+    first = jnp.argmin(times.t, axis=1)[:, None]
+    return jax.tree.map(lambda leaf: jnp.take_along_axis(leaf, first, axis=1)[:, 0], times)
 
 
 def _send(delays: Array, clock: Clock, queue: Queue, sender, sends) -> tuple[Queue, _Bools]:
     """Put the spike of one neuron on its way to all that it reaches. Also for whom there was no room."""
     delays = delays[0, sender] if delays.shape[0] == 1 else delays[jnp.arange(len(sender), dtype=jnp.int32), sender]
-    arrives = jnp.where(sends[:, None], clock.t[:, None] + delays, jnp.inf)
-    free = jnp.isinf(queue.times)
+    reached = sends[:, None] & jnp.isfinite(delays)
+    arrives = _column(clock.time).after(jnp.where(reached, delays, 0))
+    free = jnp.isinf(queue.times.t)
     place = jnp.argmax(free, axis=2).astype(jnp.int32)[..., None]
-    goes = jnp.isfinite(arrives)[..., None] & (jnp.arange(queue.times.shape[2], dtype=jnp.int32) == place) & free
+    goes = reached[..., None] & (jnp.arange(free.shape[2], dtype=jnp.int32) == place) & free
     sent = jnp.take_along_axis(queue.sent, sender[:, None], axis=1)[..., None]
     new = Queue(
-        jnp.where(goes, arrives[..., None], queue.times),
+        jax.tree.map(lambda new, old: jnp.where(goes, new[..., None], old), arrives, queue.times),
         jnp.where(goes, sender[:, None, None], queue.sources),
         jnp.where(goes, sent, queue.slots),
         queue.sent,
     )
-    return new, jnp.isfinite(arrives) & ~jnp.any(free, axis=2)
+    return new, reached & ~jnp.any(free, axis=2)
 
 
-def _receive(queue: Queue, t: _Each, live) -> tuple[Queue, _Integers, _Integers]:
+def _receive(queue: Queue, time: PreciseTime, width: _Each, live) -> tuple[Queue, _Integers, _Integers]:
     """Take one spike out for each neuron to which one is due, with its source and its place in the list."""
-    first = jnp.argmin(queue.times, axis=2).astype(jnp.int32)[..., None]
+    first = jnp.argmin(queue.times.t, axis=2).astype(jnp.int32)[..., None]
     columns = (queue.times, queue.sources, queue.slots)
-    due, source, slot = (jnp.take_along_axis(column, first, axis=2)[..., 0] for column in columns)
-    hears = live[:, None] & (due <= t[:, None])
-    taken = hears[..., None] & (jnp.arange(queue.times.shape[2], dtype=jnp.int32) == first)
-    queue = Queue(jnp.where(taken, jnp.inf, queue.times), queue.sources, queue.slots, queue.sent)
+    due, source, slot = jax.tree.map(lambda column: jnp.take_along_axis(column, first, axis=2)[..., 0], columns)
+    hears = live[:, None] & (_column(time).until(due) <= width[:, None])
+    taken = hears[..., None] & (jnp.arange(queue.sources.shape[2], dtype=jnp.int32) == first)
+    times = PreciseTime(jnp.where(taken, jnp.inf, queue.times.t), jnp.where(taken, 0, queue.times.rest))
+    queue = Queue(times, queue.sources, queue.slots, queue.sent)
     return queue, jnp.where(hears, source, -1), jnp.where(hears, slot, -1)
 
 

@@ -16,13 +16,19 @@ from ...flows.linear import LinearFlow
 from ...materialise import materialised
 from ..closed_form.threshold import locate
 from ..control import AbstractControl
-from ..crossing import PEAK_MARGIN, Bracket, Cubic, condition_and_slope, time_resolution
+from ..crossing import Bracket, condition_and_slope, crossing_resolution, look_inside
+from ..iteration import FIRST_STEP_ABOVE
 from ..rows import Channels, Rows, flow_of
+from ..standing import Situation, Standing
 from ..step import AbstractSolver, AbstractStepper, ExactStepper
 from .clock import FREE, NO_SPIKE
 
 # The search for a crossing ends much earlier: each round at least halves a bracket once its first guess has failed.
 _MAX_ROUNDS = 100
+
+# Crossings so many widths of an instant apart are one. Of two equal neurons rounding lets one be a unit in the last place
+# of V below its threshold when the other crosses; with dV/dt = 1/20 per ms that is an instant and a half at 14 ms.
+_WIDTHS = 4
 
 _Reals = Float[Array, "batch neurons"]
 _Bools = Bool[Array, "batch neurons"]
@@ -32,18 +38,50 @@ _Each = Float[Array, " batch"]
 class Look(eqx.Module):
     """What a step of all neurons showed.
 
-    - `place`: where inside the step each may cross its threshold, infinite where it cannot.
-    - `crosses`: who is above threshold at its end; the others may be so in between.
-    - `slope`: dg/dt at its end.
+    - `standing`: where neurons stand at its start, and `g0` their spike condition there.
+    - `place`: where inside the step each may cross its threshold, or fall below it; infinite where it cannot.
+    - `crosses`: which neurons have crossed it at the end; the others may do so in between.
+    - `g1`, `slope`: the spike condition at its end, and dg/dt there.
     - `keep`, `next_h`, `memory`: what the step size controller says.
     """
 
+    standing: Standing
+    g0: _Reals
     place: _Reals
     crosses: _Bools
+    g1: _Reals
     slope: _Reals
     keep: Bool[Array, " batch"]
     next_h: _Each
     memory: PyTree
+
+
+class Ahead(eqx.Module):
+    """What a step of all neurons starts from, and where it leads.
+
+    - `situation`: what has just happened to the neurons.
+    - `crosses`, `arrives`: whether it ends at the crossing of some neuron, or at an arrival.
+    - `width`: how long an instant lasts at its end.
+    - `shortest`: the shortest step that a closed form takes.
+    - `running`: whether any sample is not done.
+    """
+
+    situation: Situation
+    crosses: Bool[Array, "batch 1"]
+    arrives: Bool[Array, "batch 1"]
+    width: Float[Array, "batch 1"]
+    shortest: _Each
+    running: Bool[Array, ""]
+
+    def crosses_next(self, rows: Rows, y1: Channels, g1: _Reals, slope: _Reals) -> _Bools:
+        """Which neurons reach their threshold after the step, but at the instant at which it ends, and count there.
+
+        They spike together with the neuron whose crossing this is. At an arrival only events that are not spikes count,
+        such as the end of refractoriness: they come before it, and a spike is decided by it.
+        """
+        counts = self.crosses | (self.arrives & ~rows.emits(y1))
+        width = jnp.where(self.crosses, _WIDTHS * self.width, self.width)
+        return counts & (slope > 0) & (g1 + slope * width >= 0)
 
 
 class AbstractMotion(eqx.Module):
@@ -52,14 +90,14 @@ class AbstractMotion(eqx.Module):
     stepper: eqx.AbstractVar[AbstractStepper]
 
     @abc.abstractmethod
-    def start(self, y0: Channels, t_end: _Each) -> tuple[_Each, PyTree]:
+    def start(self, y0: Channels, t_stop: _Each) -> tuple[_Each, PyTree]:
         """The size of the first step, and what the step size controller remembers."""
 
     @abc.abstractmethod
     def attempt(
-        self, rows: Rows, t: _Reals, y: Channels, h: _Reals, g0: _Reals, memory: PyTree, running: Bool[Array, ""]
+        self, rows: Rows, t: _Reals, y: Channels, h: _Reals, memory: PyTree, ahead: Ahead
     ) -> tuple[Channels, Look]:
-        """The state at the end of a step that starts with a spike condition of `g0`, and what it showed."""
+        """The state at the end of a step, and what it showed."""
 
     @abc.abstractmethod
     def locate(
@@ -102,37 +140,37 @@ class NumericalMotion(AbstractMotion):
     stepper: AbstractSolver
     control: AbstractControl
 
-    def start(self, y0, t_end):
+    def start(self, y0, t_stop):
         h, memory = self.control.init(y0)
         return jnp.min(h, axis=1), memory
 
-    def attempt(self, rows, t, y, h, g0, memory, running):
-        step = materialised(running, lambda t, y, h: self.stepper.step(rows, t, y, h), t, y, h)
+    def attempt(self, rows, t, y, h, memory, ahead):
+        step = materialised(ahead.running, lambda t, y, h: self.stepper.step(rows, t, y, h), t, y, h)
 
-        def look(t, y, h, step, memory, g0):
-            _, d0 = condition_and_slope(rows, t, y, step.slope0)
+        def look(t, y, h, step, memory):
+            g0, d0 = condition_and_slope(rows, t, y, step.slope0)
             g1, d1 = condition_and_slope(rows, t + h, step.y1, step.slope1)
-            cubic = Cubic(g0, g1, h * d0, h * d1)
-            x_peak, peak = cubic.peak()
-            x_root = cubic.first_root(jnp.where(peak >= 0, x_peak, 1))
-            resolution = time_resolution(t + h)
-            at_end = (g1 >= 0) | ((d1 > 0) & (g1 + d1 * resolution >= 0))
-            crosses = (g0 < 0) & at_end
-            height = peak - jnp.maximum(g0, g1)
-            touches = (g0 < 0) & ~at_end & (peak + PEAK_MARGIN * height >= 0) & (x_peak * h > resolution)
-            # A step that ends a rounding error below threshold ends at the crossing.
-            place = jnp.where(crosses, jnp.where(g1 < 0, h, x_root * h), jnp.where(touches, x_peak * h, jnp.inf))
+            standing = ahead.situation.stand(g0, d0)
+            inside = look_inside(g0, d0, g1, d1, h, standing.passing)
+            crosses = standing.below & ((g1 >= 0) | ahead.crosses_next(rows, step.y1, g1, d1))
+            touches = (standing.below | standing.passing) & ~crosses & inside.touches
+            # A step that ends just below the threshold has its event at the end.
+            root = jnp.where(g1 < 0, h, inside.x_root * h)
+            place = jnp.where(crosses, root, jnp.where(touches, inside.x_peak * h, jnp.inf))
             keep, next_h, memory = self.control.decide(y, step.y1, step.error, h, memory)
-            return Look(place, crosses, d1, jnp.all(keep, axis=1), jnp.min(next_h, axis=1), memory)
+            keep, next_h = jnp.all(keep, axis=1), jnp.min(next_h, axis=1)
+            return Look(standing, g0, place, crosses, g1, d1, keep, next_h, memory)
 
-        return step.y1, materialised(running, look, t, y, h, step, memory, g0)
+        return step.y1, materialised(ahead.running, look, t, y, h, step, memory)
 
     def locate(self, rows, t, y, h, lane, look, search):
         lane, t, h = lane[:, None], t[:, None], h[:, None]
         sample = jnp.arange(lane.shape[0], dtype=jnp.int32)[:, None]
         numbers = jax.tree.map(lambda leaf: leaf[sample if leaf.shape[0] > 1 else 0, lane], rows.numbers)
-        rows = Rows(numbers, rows.rest, rows.args)
-        y, place, crosses = jax.tree.map(lambda x: jnp.take_along_axis(x, lane, axis=1), (y, look.place, look.crosses))
+        rows = rows.with_numbers(numbers)
+        y, place, crosses, passing = jax.tree.map(
+            lambda x: jnp.take_along_axis(x, lane, axis=1), (y, look.place, look.crosses, look.standing.passing)
+        )
 
         def running(state: _Search):
             return jnp.any(state.active) & (state.rounds < _MAX_ROUNDS)
@@ -141,10 +179,11 @@ class NumericalMotion(AbstractMotion):
             x = state.bracket.x
             step = self.stepper.step(rows, t, y, x)
             g, slope = condition_and_slope(rows, t + x, step.y1, step.slope1)
-            refined, found = state.bracket.refine(g, slope, time_resolution(t + x))
-            # Above threshold at the peak: the crossing lies before it. Below, there is none.
+            refined, found = state.bracket.refine(g, slope, crossing_resolution(state.bracket.high))
+            # Above threshold at the peak: the crossing lies before it. Below, there is none. Nor is there one for a
+            # neuron that comes from above, whatever its dip is like: the step ends at the dip.
             opened, _ = Bracket(jnp.zeros_like(x), x, x, x, g).refine(g, slope, jnp.zeros_like(x))
-            below = state.probing & (g < 0)
+            below = state.probing & ((g < 0) | passing)
             ends = state.active & (below | (~state.probing & found))
             return _Search(
                 bracket=jax.tree.map(lambda a, b: jnp.where(state.probing, a, b), opened, refined),
@@ -178,37 +217,40 @@ class ExactMotion(AbstractMotion):
 
     stepper: ExactStepper = ExactStepper()
 
-    def start(self, y0, t_end):
-        return t_end, ()
+    def start(self, y0, t_stop):
+        return t_stop, ()
 
-    def attempt(self, rows, t, y, h, g0, memory, running):
-        resolution, below = time_resolution(t + h), (g0 < 0) & (h > 0)
+    def attempt(self, rows, t, y, h, memory, ahead):
+        g0, d0 = condition_and_slope(rows, t, y, rows.dynamics(t, y))
+        standing = ahead.situation.stand(g0, d0)
+        below = standing.below & (h > 0)
         y1 = self.advance(rows, t, y, h)
-        s = _first_crossing(rows, y, y1, h, resolution / 4, below, running)
+        s = _first_crossing(rows, y, y1, h, below, ahead.running)
         g1, slope = condition_and_slope(rows, t + h, y1, rows.dynamics(t + h, y1))
-        crosses = below & (s <= h)
-        # A step that ends a rounding error below threshold ends at the crossing.
-        touches = below & ~crosses & (slope > 0) & (g1 + slope * resolution >= 0)
-        place = jnp.where(crosses, s, jnp.where(touches, h, jnp.inf))
-        every = jnp.ones(g0.shape[:1], bool)
-        # A step is as long as it may be.
-        return y1, Look(place, jnp.isfinite(place), slope, every, jnp.full(g0.shape[:1], jnp.inf, g0.dtype), memory)
+        place = jnp.where(below & (s <= h), s, jnp.inf)
+        next_to = below & ~jnp.isfinite(place) & ahead.crosses_next(rows, y1, g1, slope)
+        place = jnp.where(next_to, h, place)
+        # A step is as long as it may be, except while a neuron comes from above its threshold: until it is below, steps
+        # double, since a closed form only says where the threshold is crossed from below.
+        above, begins = standing.passing, standing.passing & ~ahead.situation.passing
+        above, begins = jnp.any(above, axis=1), jnp.any(begins, axis=1)
+        first = jnp.maximum(FIRST_STEP_ABOVE * h[:, 0], ahead.shortest)
+        next_h = jnp.where(begins, first, jnp.where(above, 2 * h[:, 0], jnp.inf))
+        return y1, Look(standing, g0, place, jnp.isfinite(place), g1, slope, ~begins, next_h, memory)
 
     def locate(self, rows, t, y, h, lane, look, search):
         x = jnp.take_along_axis(look.place, lane[:, None], axis=1)[:, 0]
         return jnp.where(search, lane, FREE), x
 
 
-def _first_crossing(
-    rows: Rows, y: Channels, y1: Channels, h: _Reals, resolution: _Reals, below: _Bools, running
-) -> _Reals:
+def _first_crossing(rows: Rows, y: Channels, y1: Channels, h: _Reals, below: _Bools, running) -> _Reals:
     if not rows.has_one_current:
-        return rows.first_crossing(y, y1, h, resolution, below)[0]
+        return rows.first_crossing(y, y1, h, jnp.full_like(h, jnp.finfo(h.dtype).eps), below)[0]
     flow = _linear_flow(rows)
     if flow.thresh is None:
         return jnp.full_like(h, jnp.inf)
     flow = jax.tree.map(lambda number: jnp.broadcast_to(number, h.shape), flow)
-    crosses, s = locate(flow, y[0], y[1] if len(y) > 1 else None, h, resolution, below, running)
+    crosses, s = locate(flow, y[0], y[1] if len(y) > 1 else None, h, below, running)
     return jnp.where(crosses, jnp.minimum(s, h), jnp.inf)
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..adjoint import QueryCotangents, add_queries
 from ..batching import as_shared, numbers_as_shared, zeros_of
+from ..instants import time_since
 from ..lanes import FINE, TOO_LONG, Arrivals
 from ..layer_run import LayerRun, batch_of, run_and_record, run_one
 from ..replay import AbstractMachine, Past, sweep_run
@@ -142,8 +143,7 @@ def _answer(physics: Physics, lookups: Lookups) -> Channels:
     """The state at every query time: one step from where its segment starts."""
 
     def one(t, y, time):
-        time = jnp.broadcast_to(time[:, None], t.shape)
-        return physics.motion.advance(physics.rows, t, y, time - t)
+        return physics.motion.advance(physics.rows, t, y, time_since(t, time[:, None]))
 
     return jax.vmap(one, in_axes=(2, 2, 1), out_axes=2)(lookups.t, lookups.y, lookups.times)
 
@@ -190,7 +190,7 @@ def _backward(
     if trace.lookups is not None:
 
         def answers(numbers, floats, integers):
-            rows = Rows(eqx.combine(numbers, fixed), task.rest)
+            rows = physics.rows.with_numbers(eqx.combine(numbers, fixed))
             return _answer(eqx.tree_at(lambda p: p.rows, physics, rows), eqx.combine(floats, integers))
 
         floats, integers = eqx.partition(trace.lookups, eqx.is_inexact_array)

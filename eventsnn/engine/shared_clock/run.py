@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from ..instants import instant_width
 from ..lanes import NO_SLOT, NOTHING
 from ..rows import Channels
 from ..run import Lookups, start_lookups
@@ -61,8 +62,8 @@ def start_run(
     """A run at time 0, with room for `capacity` spikes per sample and `recorded` segments."""
     batch, dtype = y0[0].shape[0], y0[0].dtype
     lists = physics.wiring.inputs.times.shape[1]
-    clock = start_clock(y0, *physics.motion.start(y0, physics.t_end), lists, physics.pending)
-    lookups = None if times is None else start_lookups(y0, jnp.zeros_like(physics.t_end), times)
+    clock = start_clock(y0, *physics.motion.start(y0, physics.t_stop), lists, physics.pending)
+    lookups = None if times is None else start_lookups(y0, times)
     segments = _empty_segments(y0, recorded) if recorded else None
     spikes = empty_list(batch, capacity, dtype, slopes)
     return Run(jnp.zeros((), jnp.int32), clock, spikes, lookups, segments, clock.segments)
@@ -102,7 +103,7 @@ def finish(physics: Physics, run: Run, max_iterations: int) -> Run:
 def advance(physics: Physics, run: Run) -> Run:
     """One iteration, with its spikes and, where they are wanted, its segment and its lookups."""
     clock, event = iterate(physics, run.clock, run.spikes.count)
-    times = jnp.broadcast_to(clock.t[:, None], event.spiked.shape)
+    times = jnp.broadcast_to(jnp.minimum(clock.t, physics.t_end)[:, None], event.spiked.shape)
     slopes = jnp.where((event.kind == ROOT)[:, None], event.slope, jnp.inf)
     spikes, slot = append(run.spikes, event.spiked, times, slopes)
     lookups = None if run.lookups is None else _look_up(run.lookups, run.clock, event.y)
@@ -135,7 +136,8 @@ def _store(segments: Segment, segment: Segment, row: Int[Array, "batch 1"]) -> S
 
 def _look_up(lookups: Lookups, clock: Clock, y: Channels) -> Lookups:
     """Note for the queries behind it the state `y` that a segment starts its step from."""
-    begun = (clock.t[:, None] <= lookups.times)[:, None, :]
+    # What happens at the instant of a query comes before it.
+    begun = (clock.t[:, None] <= lookups.times + instant_width(lookups.times))[:, None, :]
     return Lookups(
         lookups.times,
         jnp.where(begun, clock.segments[..., None], lookups.segment),

@@ -73,8 +73,9 @@ def _path(
 ) -> Paths:
     times = jnp.linspace(0, 1, _STEPS + 1, dtype=y.dtype)[:, None] * span
     ends = times[np.array(ENDS)]
-    resolution = jnp.finfo(y.dtype).eps ** 0.7 * ends
-    crossings = jax.lax.map(lambda end: flow.first_crossing(y, *end), (ends, resolution))
+    fraction = jnp.full_like(span, jnp.finfo(y.dtype).eps ** 0.7)
+    resolution = fraction * ends
+    crossings = jax.lax.map(lambda end: flow.first_crossing(y, end, fraction), ends)
     there = jnp.where(jnp.isfinite(crossings), crossings, ends)
     beside = [jnp.maximum(there - 2 * resolution, 0), there + 2 * resolution]
     flown = jax.lax.map(lambda s: flow.after(y, s), jnp.concatenate([times, *beside]))
