@@ -270,10 +270,18 @@ class NoReset(Leaky):
         return y
 
 
-def test_a_reset_that_leaves_the_potential_at_threshold_is_told():
-    problem = only_problem(NoReset(3))
-    assert "reset_spiked: from [1.] at threshold neuron 0 goes on with spike_condition = " in problem
+def test_a_neuron_that_is_not_reset_keeps_the_contract():
+    check_neuron_model(NoReset(3))
+
+
+def test_a_reset_to_the_threshold_is_told():
+    problem = only_problem(Leaky(3, vreset=1.0))
+    assert "reset_spiked: from [1.] at threshold neuron 0 goes on with spike_condition = 0" in problem
     assert "expected a number below 0" in problem
+
+
+def test_a_reset_above_a_threshold_towards_which_the_neuron_falls_keeps_the_contract():
+    check_neuron_model(Leaky(3, vreset=1.5, leak=0.1))
 
 
 def test_a_reset_above_threshold_is_told_with_the_neuron():

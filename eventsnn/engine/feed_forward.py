@@ -147,8 +147,8 @@ def run_independent(
 ) -> LayerRun:
     """Run neurons that do not see each other from `y0` at time `origin`, with room for `capacity` spikes.
 
-    All other times, also those of the result, are counted from the `origin`. A run that is not `final` goes on in another
-    one, which starts when this one ends.
+    All other times, also those of the result, are counted from the `origin`. A run that is not `final` goes on in
+    another one, which starts when this one ends.
     """
     origin, t_end = jax.lax.stop_gradient((origin, wanted.t_end))
     flow = valid_closed_form(frozen(model)) if solving.closed_form else None

@@ -21,9 +21,9 @@ from .spike_list import Sortable, at, sort
 from .step import AbstractStepper
 
 # How many segments of each neuron are written down for the reverse sweep: up to four times as many if those of a sample
-# take no more than some bytes each, which makes 4 MB for 256 of them. A longer run is replayed in pieces of this length,
-# so that memory does not grow with its steps. The number must not depend on the batch: `vmap` may trace a run once for
-# one sample and once for all, and both have to have room for the same.
+# take no more than some bytes each, which makes 4 MB for 256 of them. A longer run is replayed in pieces of this
+# length, so that memory does not grow with its steps. The number must not depend on the batch: `vmap` may trace a run
+# once for one sample and once for all, and both have to have room for the same.
 _RECORDED, _BYTES = 64, 16_000
 
 

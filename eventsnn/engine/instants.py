@@ -5,9 +5,12 @@ A time is rounded once where a user writes it down and once more wherever a dela
 
     Two times are the same instant if they differ by no more than `instant_width`, two to four units in the last place.
 
-What arrives at one instant arrives together, after the refractory times that end at that instant and before any
-threshold is tested. An instant begins with its first event and does not move on with later ones, so that a dense
-sequence of arrivals is not one long instant.
+Before a threshold is tested, everything arrives that arrives at that instant, and refractory times that end at it are
+over. An instant begins with its first event and does not move on with later ones, so that a dense sequence of arrivals
+is not one long instant. No event is moved to another time: only what is tested in between depends on the rule.
+
+A crossing of a threshold is located by the engine and has no such errors. It coincides with an arrival or with another
+crossing only if both are rounded to the same time, which is `rounding_width`.
 
 A clock that adds one period after the other would be rounded the same way each time: 7,000 periods of 13.863 ms lost
 6 ms in float32. A `PreciseTime` therefore keeps what rounding takes away in a second number.
@@ -20,6 +23,11 @@ from jaxtyping import Array, Float
 # Each of two times may be wrong by half a unit in the last place, which is eps * t at most. The factor of 2 leaves room
 # for one more rounding of a sum.
 _WIDTH = 2
+
+
+def rounding_width(t: Float[Array, "..."]) -> Float[Array, "..."]:
+    """How far apart two times near `t` may lie and still be rounded to the same number, in ms."""
+    return 0.5 * jnp.finfo(t.dtype).eps * jnp.abs(t)
 
 
 def instant_width(t: Float[Array, "..."]) -> Float[Array, "..."]:

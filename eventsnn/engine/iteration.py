@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from ..materialise import materialised
 from .control import AbstractControl
 from .crossing import Bracket, Inside, condition_and_slope, crossing_resolution, look_inside, shortest_step
-from .instants import instant_width, time_at
+from .instants import instant_width, rounding_width, time_at
 from .lanes import (
     ARRIVAL,
     BY_SPIKE,
@@ -71,6 +71,10 @@ class Physics(eqx.Module):
         """How far apart two times near `t` may lie and still be the same instant."""
         return instant_width(self.rows.since_zero(t))
 
+    def rounding_width(self, t: Float[Array, "batch *neurons"]) -> Float[Array, "batch *neurons"]:
+        """How far apart two times near `t` may lie and still be rounded to the same number."""
+        return rounding_width(self.rows.since_zero(t))
+
 
 class Event(NamedTuple):
     """What became of an iteration: its kind, the size of the step, dg/dt at its end, and whether it emits a spike."""
@@ -89,7 +93,6 @@ class _Plan(NamedTuple):
     room: _Reals
     to_limit: _Bools  # the step ends exactly at the limit
     arrives: _Bools  # the limit is an arrival
-    together: _Bools  # the arrival belongs to the instant that has begun
     settled: _Bools  # nothing more arrives at this instant
 
 
@@ -153,17 +156,15 @@ def _plan(physics: Physics, lanes: Lanes) -> _Plan:
     t_stop, width = physics.t_stop[:, None], physics.instant_width(lanes.t)
     arrives = due <= t_stop
     limit = jnp.where(arrives, due, t_stop)
-    room = lanes.time.until(limit)
-    together = arrives & (lanes.jump != NO_JUMP) & (room <= width)
+    room = jnp.maximum(lanes.time.until(limit), 0)
     # At the end of a run that goes on in another one, the threshold is tested at the start of that.
     closes = arrives | ~physics.final[:, None]
-    settled = ~(closes & (room <= width))
-    room = jnp.where(together, 0, jnp.maximum(room, 0))
+    unsettled = closes & (lanes.jump != NO_JUMP) & (lanes.instant + room <= width)
     stepping = lanes.search == STEPPING
     # What is left after the step would be no step, but rounding.
-    to_limit = stepping & ~lanes.done & (lanes.h >= room - physics.instant_width(limit))
+    to_limit = stepping & ~lanes.done & (unsettled | (lanes.h >= room - physics.instant_width(limit)))
     h = jnp.where(lanes.done, 0, jnp.where(to_limit, room, jnp.where(stepping, lanes.h, lanes.bracket.x)))
-    return _Plan(h, limit, room, to_limit, arrives, together, settled)
+    return _Plan(h, limit, room, to_limit, arrives, ~unsettled)
 
 
 def _situation(physics: Physics, lanes: Lanes, plan: _Plan) -> Situation:
@@ -200,9 +201,9 @@ def _judge(physics: Physics, lanes: Lanes, plan: _Plan, attempt: _Attempt) -> _V
 
     # A whole step either crosses the threshold, or may do so inside, or is just a step. From above, what may lie inside
     # is a dip below the threshold.
-    internal_next = plan.to_limit & plan.arrives & ~emits & (d1 > 0) & (g1 + d1 * width >= 0)
-    crosses = kept & below & ((g1 >= 0) | internal_next)
-    probe = kept & ~crosses & (below | passing) & inside.touches
+    internal_next = plan.to_limit & ~emits & (d1 > 0) & (g1 + d1 * width >= 0)
+    crosses = kept & below & plan.settled & ((g1 >= 0) | internal_next)
+    probe = kept & ~crosses & (below | passing) & plan.settled & inside.touches
     whole = (kept & ~crosses & ~probe) | (stepping & ~moving & plan.to_limit)
 
     # A try inside the step: at the top of a suspected peak, or at the crossing.
@@ -210,8 +211,8 @@ def _judge(physics: Physics, lanes: Lanes, plan: _Plan, attempt: _Attempt) -> _V
     just_a_step = probing & ((g1 < 0) | passing)
     refined, found = lanes.bracket.refine(g1, d1, crossing_resolution(lanes.bracket.high))
     found = polishing & found
-    # A spike at the instant of an arrival is decided by the arrival; the end of refractoriness comes before it.
-    meets_arrival = found & plan.arrives & emits & (plan.room - h <= width)
+    # A spike at the time of an arrival is decided by the arrival; the end of refractoriness comes before it.
+    meets_arrival = found & plan.arrives & emits & (plan.room - h <= physics.rounding_width(plan.limit))
     enter = crosses | (probing & ~just_a_step)
 
     stops = (whole & plan.to_limit) | meets_arrival
@@ -248,7 +249,7 @@ def _go_exactly(physics: Physics, lanes: Lanes, plan: _Plan) -> tuple[_Plan, _At
     wish = jnp.where(jnp.isfinite(lanes.h), 2 * lanes.h, begin)
     wish = jnp.where(standing.passing, wish, jnp.inf)
     h = jnp.where(lanes.done, 0, jnp.minimum(plan.room, wish))
-    below = standing.below & (h > 0)
+    below = standing.below & plan.settled & (h > 0)
     fraction = jnp.full_like(h, jnp.finfo(h.dtype).eps)
     y_end = materialised(running, lambda y, h: rows.after(y, h), lanes.y, h)
     s, y_there = rows.first_crossing(lanes.y, y_end, h, fraction, below)
@@ -256,12 +257,13 @@ def _go_exactly(physics: Physics, lanes: Lanes, plan: _Plan) -> tuple[_Plan, _At
     y1 = select(crosses, y_there, y_end)
     emits = rows.emits(y1)
     # As in `_judge`: a spike at the instant of an arrival is decided by it, but other events come before it.
-    waits = crosses & plan.arrives & emits & (plan.room - s <= width)
+    waits = crosses & plan.arrives & emits & (plan.room - s <= physics.rounding_width(plan.limit))
     crosses, y1 = crosses & ~waits, select(waits, y_end, y1)
     h = jnp.where(crosses, s, h)
     g1, d1 = condition_and_slope(rows, t + h, y1, rows.dynamics(t + h, y1))
-    internal_next = below & plan.arrives & ~emits & (d1 > 0) & (g1 + d1 * width >= 0)
-    root, short = crosses | internal_next, h < plan.room
+    short = h < plan.room
+    internal_next = below & ~short & ~emits & (d1 > 0) & (g1 + d1 * width >= 0)
+    root = crosses | internal_next
     kind = _first_of(
         (standing.instant, INSTANT),
         (root, ROOT),
@@ -289,8 +291,8 @@ def _carry_out(
     y_end = select(h > 0, attempt.y1, lanes.y)
     y = after_event(physics.rows, y_end, arrived, next_weights(physics.weights, sources), crossed)
     y = select(kind == NOTHING, lanes.y, y)
-    at_limit = ((arrived & ~plan.together) | (kind == END)) | (crossed & (h >= plan.room))
-    still = (kind == NOTHING) | instant | (arrived & plan.together)
+    at_limit = arrived | (kind == END) | (crossed & (h >= plan.room))
+    still = (kind == NOTHING) | instant
     moved, limit = lanes.time.after(h), time_at(plan.limit)
     time = jax.tree.map(
         lambda old, there, new: jnp.where(still, old, jnp.where(at_limit, there, new)), lanes.time, limit, moved
@@ -326,6 +328,7 @@ def _carry_out(
         search=verdict.search,
         bracket=eqx.tree_at(lambda bracket: bracket.last_g, verdict.bracket, last_g),
         jump=next_jump(before, kind == ARRIVAL, crossed, emitted),
+        instant=jnp.where(moved_on, jnp.where(plan.settled & (h > 0), 0, lanes.instant + h), lanes.instant),
         passing=reset.passing | (attempt.standing.passing & ~crossed),
         spikes=spikes,
         segments=lanes.segments + (kind != NOTHING).astype(jnp.int32),

@@ -17,8 +17,8 @@ NO_SLOT = 2**30
 # What a lane is looking for: nothing, the top of a peak that may touch the threshold, or a crossing.
 STEPPING, PROBING, POLISHING = range(3)
 
-# What moved the state of a lane at this instant: nothing; an arrival, or the start of the run; an event of its own that is
-# not a spike; the reset of a spike.
+# What moved the state of a lane at this instant: nothing; an arrival, or the start of the run; an event of its own that
+# is not a spike; the reset of a spike.
 NO_JUMP, BY_ARRIVAL, BY_EVENT, BY_SPIKE = range(4)
 
 # How a lane ended.
@@ -46,6 +46,7 @@ class Lanes(eqx.Module):
     - `arrival`: index of the next arrival.
     - `search`: what the lane is looking for, and `bracket` where inside the step.
     - `jump`: what moved the state at this instant, so that the threshold is tested again.
+    - `instant`: how long ago this instant began.
     - `passing`: whether the neuron has spiked and has not been below its threshold since. It spikes again only after it
         has been there.
     - `spikes`, `segments`: how many spikes and accepted steps there were so far.
@@ -60,6 +61,7 @@ class Lanes(eqx.Module):
     search: Int[Array, "batch neurons"]
     bracket: Bracket
     jump: Int[Array, "batch neurons"]
+    instant: Float[Array, "batch neurons"]
     passing: Bool[Array, "batch neurons"]
     spikes: Int[Array, "batch neurons"]
     segments: Int[Array, "batch neurons"]
@@ -103,6 +105,7 @@ def start_lanes(y0: Channels, h: Float[Array, "batch neurons"], memory: PyTree) 
         search=nought,
         bracket=Bracket(zero, zero, zero, zero, zero),
         jump=nought + BY_ARRIVAL,
+        instant=zero,
         passing=no,
         spikes=nought,
         segments=nought,

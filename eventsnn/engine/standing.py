@@ -47,9 +47,10 @@ class Situation(eqx.Module):
     def stand(self, g: _Reals, slope: _Reals) -> Standing:
         """Where neurons stand whose spike condition is `g`, with the `slope` dg/dt along the trajectory.
 
-        After a jump, `g` of 0 or more is a spike at that instant, except in two cases. A reset that leaves `g` as it was
-        lets the neuron spike once at each upward passage. And a neuron whose `g` falls after its own reset has to come
-        from below again. A reset after which `g` is 0 or more and rises would be followed by the next spike at once.
+        After a jump, `g` of 0 or more is a spike at that instant, except in two cases. A reset that leaves `g` as it
+        was lets the neuron spike once at each upward passage. And a neuron whose `g` falls after its own reset has to
+        come from below again. A reset after which `g` is 0 or more and rises would be followed by the next spike at
+        once.
         """
         spiked = self.jump == BY_SPIKE
         # Below by less than what passes in an instant is still at the threshold: a crossing is only located so far.
@@ -87,8 +88,8 @@ class AfterReset(NamedTuple):
 def after_reset(rows: Rows, y: Channels, y_new: Channels, g: _Reals, spiked: _Bools) -> AfterReset:
     """From a state `y` with spike condition `g`, which the reset of neurons that `spiked` takes to `y_new`.
 
-    Whether a model resets cannot be seen at a single state: one that is reset to 2 stays where it is at 2. So the reset is
-    tried at another one as well.
+    Whether a model resets cannot be seen at a single state: one that is reset to 2 stays where it is at 2. So the reset
+    is tried at another one as well.
     """
     same = _equal(y, y_new)
     beside = tuple(channel + 1 for channel in y)

@@ -24,8 +24,8 @@ class AbstractFlow(eqx.Module):
     ) -> Float[Array, " neurons"]:
         """How many ms after `y` the spike condition first reaches 0 from below; `inf` if not within `dt`.
 
-        It is below 0 at `y`; what is said of a neuron where it is not does not matter. The error is at most the fraction
-        `resolution` of the result, or what rounding makes of the state. It need not be differentiable.
+        It is below 0 at `y`; what is said of a neuron where it is not does not matter. The error is at most the
+        fraction `resolution` of the result, or what rounding makes of the state. It need not be differentiable.
         """
 
     def may_cross(

@@ -81,11 +81,16 @@ class NeuronModel(eqx.Module):
         weight 0 has to change nothing, and the order of spikes at one instant must not matter.
         """
 
-    @abc.abstractmethod
     def reset_spiked(
         self, y: Float[Array, "neurons channels"], spiked: Bool[Array, " neurons"]
     ) -> Float[Array, "neurons channels"]:
-        """The state just after the neurons in the mask `spiked` have spiked; the others keep theirs."""
+        """The state just after the neurons in the mask `spiked` have spiked; the others keep theirs.
+
+        By default nothing is reset. Such a neuron, and any whose reset leaves the spike condition as it is, spikes once
+        at each upward passage. One that is reset to where the condition is 0 or more and falls has to come from below
+        before it spikes again. If the condition rises there, it would spike at once and forever, which is an error.
+        """
+        return y
 
     def observe(self, y: Float[Array, "neurons channels"]) -> Float[Array, "neurons channels"]:
         """What `state_at_t` shows of a state; the state itself by default."""

@@ -4,12 +4,12 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from ..flows.growth import relative_growth
 from .base import NeuronModel
 from .declared import bias, hyperparameter, initial_state
-from .parameter import Parameter, reject
+from .parameter import Parameter
 
 
 class HodgkinHuxley(NeuronModel):
@@ -30,8 +30,7 @@ class HodgkinHuxley(NeuronModel):
 
     $$\alpha_n = \frac{0.01\,(V + 55)}{1 - e^{-(V + 55)/10}}, \quad \beta_n = 0.125\,e^{-(V + 65)/80}$$
 
-    **Threshold** a spike is the moment at which $V$ rises through $\vartheta$. Nothing is reset; the neuron spikes
-    again once $V$ has fallen through $V_\text{rearm}$, which the channel `above` remembers.
+    **Threshold** a spike is the moment at which $V$ rises through $\vartheta$. Nothing is reset.
 
     **Jumps** an arriving spike of weight $w$ adds $w$ to $I$.
 
@@ -41,7 +40,7 @@ class HodgkinHuxley(NeuronModel):
     conduction and excitation in nerve*, Journal of Physiology 117 (1952), table 3 and equations 12 to 26.
     """
 
-    channels: ClassVar[tuple[str, ...]] = ("V", "m", "h", "n", "I", "above")
+    channels: ClassVar[tuple[str, ...]] = ("V", "m", "h", "n", "I")
 
     capacitance: Parameter = hyperparameter(1.0, "capacitance in µF/cm²", positive=True)
     gna: Parameter = hyperparameter(120.0, "conductance of sodium in mS/cm²", positive=True)
@@ -51,19 +50,14 @@ class HodgkinHuxley(NeuronModel):
     ek: Parameter = hyperparameter(-77.0, "reversal potential of potassium in mV")
     eleak: Parameter = hyperparameter(-54.387, "reversal potential of the leak in mV")
     thresh: Parameter = hyperparameter(0.0, "what V rises through at a spike, in mV")
-    vrearm: Parameter = hyperparameter(-10.0, "what V has to fall through before the next spike in mV, below `thresh`")
     tsyn: Parameter = hyperparameter(5.0, "time constant of I in ms", positive=True)
     y0: Parameter = initial_state(
-        (-65.0, 0.052932485257, 0.596120753508, 0.317676914061, 0.0, 0.0), "the initial state, at rest by default,"
+        (-65.0, 0.052932485257, 0.596120753508, 0.317676914061, 0.0), "the initial state, at rest by default,"
     )
     ic: Float[Array, " neurons"] = bias()
 
-    def __check_init__(self):
-        low, high = jnp.broadcast_arrays(self.vrearm.value, self.thresh.value)
-        reject("vrearm", low, low >= high, "below thresh")
-
     def dynamics(self, t, y, args: Any) -> Float[Array, "neurons channels"]:
-        v, m, h, n, i, above = (y[:, channel] for channel in range(6))
+        v, m, h, n, i = (y[:, channel] for channel in range(5))
         sodium = self.gna.value * m**3 * h * (v - self.ena.value)
         potassium = self.gk.value * n**4 * (v - self.ek.value)
         leak = self.gleak.value * (v - self.eleak.value)
@@ -72,17 +66,10 @@ class HodgkinHuxley(NeuronModel):
         dm = (1 - m) / relative_growth(-(v + 40) / 10) - m * 4 * jnp.exp(-(v + 65) / 18)
         dh = (1 - h) * 0.07 * jnp.exp(-(v + 65) / 20) - h * jax.nn.sigmoid((v + 35) / 10)
         dn = (1 - n) * 0.1 / relative_growth(-(v + 55) / 10) - n * 0.125 * jnp.exp(-(v + 65) / 80)
-        return jnp.stack([dv, dm, dh, dn, -i / self.tsyn.value, jnp.zeros_like(above)], axis=1)
+        return jnp.stack([dv, dm, dh, dn, -i / self.tsyn.value], axis=1)
 
     def spike_condition(self, t, y, args: Any) -> Float[Array, " neurons"]:
-        # After a spike the event to come is that V falls through vrearm.
-        return jnp.where(y[:, 5] > 0.5, self.vrearm.value - y[:, 0], y[:, 0] - self.thresh.value)
-
-    def emits(self, y) -> Bool[Array, " neurons"]:
-        return y[:, 5] < 0.5
+        return y[:, 0] - self.thresh.value
 
     def input_spikes(self, y, weights: Float[Array, " neurons"]) -> Float[Array, "neurons channels"]:
         return y.at[:, 4].add(weights)
-
-    def reset_spiked(self, y, spiked: Bool[Array, " neurons"]) -> Float[Array, "neurons channels"]:
-        return y.at[:, 5].set(jnp.where(spiked, 1 - y[:, 5], y[:, 5]))

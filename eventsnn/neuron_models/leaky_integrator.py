@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from ..flows.linear import LinearFlow
 from .base import NeuronModel
@@ -38,9 +38,6 @@ class LeakyIntegrator(NeuronModel):
 
     def input_spikes(self, y, weights: Float[Array, " neurons"]) -> Float[Array, "neurons channels"]:
         return jnp.stack([y[:, 0], y[:, 1] + weights], axis=1)
-
-    def reset_spiked(self, y, spiked: Bool[Array, " neurons"]) -> Float[Array, "neurons channels"]:
-        return y
 
     def closed_form(self) -> LinearFlow:
         return LinearFlow(

@@ -15,7 +15,11 @@ from .wrapper import AbstractWrapper, WrappedFlow, checked_model, wrap
 
 
 class AbstractRefractory(AbstractWrapper):
-    """Neurons that cannot spike for `tref` ms after each spike; made by `Refractory`."""
+    """Neurons that cannot spike for `tref` ms after each spike; made by `Refractory`.
+
+    The channel `refractory` is 1 while a neuron is refractory, and 0 while it is free. A model that is not reset may
+    still be above its threshold when that is over; the channel is 2 until it has fallen below.
+    """
 
     own_channels: ClassVar[tuple[str, ...]] = ("refractory", "remaining")
     own_numbers: ClassVar[dict[str, Declaration]] = {
@@ -28,25 +32,26 @@ class AbstractRefractory(AbstractWrapper):
 
     def dynamics(self, t, y, args: Any) -> Float[Array, "neurons channels"]:
         inside, own = self.split(y)
-        refractory = own[:, 0] > 0.5
+        refractory = _is(own, _REFRACTORY)
         dy = self.neuron.dynamics(t, inside, args)
         columns = [jnp.where(refractory & (k in self.held), 0, dy[:, k]) for k in range(dy.shape[1])]
         # How long it still lasts falls by 1 per ms, so that its end is a crossing that is found to rounding.
-        return jnp.stack([*columns, jnp.zeros_like(own[:, 0]), -own[:, 0]], axis=1)
+        zero = jnp.zeros_like(own[:, 0])
+        return jnp.stack([*columns, zero, jnp.where(refractory, zero - 1, zero)], axis=1)
 
     def spike_condition(self, t, y, args: Any) -> Float[Array, " neurons"]:
         inside, own = self.split(y)
-        return jnp.where(own[:, 0] > 0.5, -own[:, 1], self.neuron.spike_condition(t, inside, args))
+        condition = self.neuron.spike_condition(t, inside, args)
+        condition = jnp.where(_is(own, _FALLING), -condition, condition)
+        return jnp.where(_is(own, _REFRACTORY), -own[:, 1], condition)
 
     def emits(self, y) -> Bool[Array, " neurons"]:
         inside, own = self.split(y)
-        return (own[:, 0] < 0.5) & self.inside_emits(inside)
+        return _is(own, _FREE) & self.inside_emits(inside)
 
     def input_spikes(self, y, weights: Float[Array, "neurons *ports"]) -> Float[Array, "neurons channels"]:
         inside, own = self.split(y)
-        # A spike that arrives at its very end finds the neuron free.
-        over = own[:, 1] <= 16 * jnp.finfo(y.dtype).eps * self.tref.value
-        refractory = (own[:, 0] > 0.5) & ~over
+        refractory = _is(own, _REFRACTORY)
         after = self.neuron.input_spikes(inside, weights)
         columns = [
             jnp.where(refractory & (self.blocks or k in self.held), inside[:, k], after[:, k])
@@ -56,17 +61,34 @@ class AbstractRefractory(AbstractWrapper):
 
     def reset_spiked(self, y, spiked: Bool[Array, " neurons"]) -> Float[Array, "neurons channels"]:
         inside, own = self.split(y)
-        refractory = own[:, 0] > 0.5
-        ends, begins = spiked & refractory, spiked & ~refractory & self.inside_emits(inside)
-        inside = self.neuron.reset_spiked(inside, spiked & ~refractory)
-        flag = jnp.where(begins, 1, jnp.where(ends, 0, own[:, 0]))
+        free = _is(own, _FREE)
+        ends, begins = spiked & ~free, spiked & free & self.inside_emits(inside)
+        after = self.neuron.reset_spiked(inside, spiked & free)
+        # After refractoriness a model that is not reset waits until it is below its threshold.
+        waits = ends & _is(own, _REFRACTORY) & (not self._resets)
+        mode = jnp.where(ends, jnp.where(waits, _FALLING, _FREE), own[:, 0])
+        mode = jnp.where(begins, _REFRACTORY, mode).astype(y.dtype)
         remaining = jnp.where(begins, self.tref.value, jnp.where(ends, 0, own[:, 1]))
-        return self.join(inside, jnp.stack([flag, remaining], axis=1))
+        return self.join(after, jnp.stack([mode, remaining], axis=1))
+
+    @property
+    def _resets(self) -> bool:
+        """Whether the model inside resets anything."""
+        return type(self.neuron).reset_spiked is not NeuronModel.reset_spiked
 
     def closed_form(self) -> AbstractFlow | None:
-        inside = valid_closed_form(self.neuron)
+        # A closed form only says when the threshold is reached from below.
+        inside = valid_closed_form(self.neuron) if self._resets else None
         held = inside if inside is None or not self.held else inside.held(self.held)
         return None if inside is None or held is None else _RefractoryFlow(self, inside, held)
+
+
+# What the channel `refractory` says of a neuron.
+_FREE, _REFRACTORY, _FALLING = 0, 1, 2
+
+
+def _is(own: Float[Array, "neurons 2"], mode: int) -> Bool[Array, " neurons"]:
+    return jnp.abs(own[:, 0] - mode) < 0.5
 
 
 class _RefractoryFlow(WrappedFlow):

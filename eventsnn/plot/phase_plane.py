@@ -41,7 +41,8 @@ def plot_phase_plane(
 
     Grey lines follow the free dynamics, thicker where they are faster. Two lines show where either channel
     does not change. Where the threshold passes through the plane it is dashed, with a grey area beyond it,
-    and the line that spikes at the threshold are reset to is dotted.
+    and the line that spikes at the threshold are reset to is dotted. Neurons that are not reset go on beyond their
+    threshold, and so do the lines.
 
     The plane is that of what `observe` shows: for each of its points the state is computed that is shown
     there, and velocities are those of what is shown. So QIF is drawn in its potential, although its state is a
@@ -97,9 +98,12 @@ def plot_phase_plane(
 def _draw_flow(ax: "Axes", one: OneNeuron, base: np.ndarray, pair: Sequence[int], limits: Limits, names) -> None:
     """Stream lines, nullclines, threshold and reset."""
     x, y = (np.linspace(*ends, _GRID) for ends in limits)
-    flow = flow_at(one, _points(base, pair, np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)))
+    points = _points(base, pair, np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2))
+    flow = flow_at(one, points)
     velocity, condition = flow.velocity[:, pair].reshape(_GRID, _GRID, 2), flow.condition.reshape(_GRID, _GRID)
-    beyond = condition > 0
+    # A neuron that is reset is never beyond its threshold; one that is not goes on there.
+    is_reset = not np.allclose(flow.after_reset, points, rtol=1e-3, atol=1e-6)
+    beyond = (condition > 0) & is_reset
     # Speeds are compared as they are seen: in parts of the picture per ms.
     speed = np.hypot(velocity[..., 0] / np.ptp(x), velocity[..., 1] / np.ptp(y))
     fastest = np.max(speed[~beyond], initial=0.0)
@@ -113,7 +117,7 @@ def _draw_flow(ax: "Axes", one: OneNeuron, base: np.ndarray, pair: Sequence[int]
     if beyond.any():
         ax.contourf(x, y, condition, levels=[0, np.inf], colors=["0.5"], alpha=0.15, zorder=0)
     threshold = _draw_level(ax, x, y, condition, "threshold", color="0.2", lw=1.5, ls="--", zorder=2)
-    if threshold:
+    if threshold and is_reset:
         resets = [flow_at(one, _points(base, pair, line)).after_reset[:, pair] for line in threshold]
         _draw_lines(ax, resets, "reset", color="0.2", lw=1.5, ls=":", zorder=2)
 

@@ -62,7 +62,8 @@ def test_26_the_example_covers_a_spike_at_each_input_and_none():
 @every_combination
 def test_26_times_in_any_order_are_answered_in_the_order_asked(dtype, way):
     net, x = decaying(dtype, way)
-    # Unsorted, repeated, at 0, at the inputs and spikes, an instant before them, between, after the last event, at the end.
+    # Unsorted, repeated, at 0, at the inputs and spikes, an instant before them, between, after the last event, at the
+    # end.
     before = [t * (1 - 4 * float(jnp.finfo(dtype).eps)) for t in (4, 8)]
     times = [64.0, 4.0, 0.0, 6.5, before[0], 4.0, 30.0, before[1], 8.0, 2.0, 6.5, 64.0]
     got = states(net, x, times, way)

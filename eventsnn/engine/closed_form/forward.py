@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ...flows.linear import Coefficients, LinearFlow, MaybeArray
 from ...materialise import materialised
 from ..crossing import shortest_step
-from ..instants import PreciseTime, instant_width, time_at
+from ..instants import PreciseTime, rounding_width, time_at
 from ..lanes import FINE, NOT_FINITE, RESET_HIGH, STEP_SMALL
 from ..spike_list import SpikeList, append_some, empty_list, put_some
 from ..turns import Turn, serve_in_turns
@@ -238,8 +238,8 @@ def _serve(layer: Layer, window: _Window, turn: Turn, run: Run, stretch: _Intege
         left = jnp.maximum(since.until(end), 0)
         crosses, s = locate(flow, v, i, left, real & (v < flow.thresh), turn.any)
         s = jnp.minimum(s, left)
-        # A crossing at the instant of an arrival is decided by the arrival.
-        crosses = crosses & (final | (left - s > instant_width(end + origin)))
+        # A crossing at the time of an arrival is decided by the arrival.
+        crosses = crosses & (final | (left - s > rounding_width(end + origin)))
         lifted = real & (v >= flow.thresh)
         s = jnp.where(crosses, s, 0)
         i_at = None if i is None else jnp.where(crosses, i * jnp.exp(-flow.decay * s), i)

@@ -19,8 +19,8 @@ from .rates import add_flows, any_rate
 from .schedule import make_schedule
 
 # How many stretches are worked through together: few where many neurons make every one of them costly, since a neuron
-# that spikes goes through the rest of the window once more. Many are 2**14 in a batch of 256. The number must not depend
-# on the batch: `vmap` may trace a run once for one sample and once for all, and both keep as many windows.
+# that spikes goes through the rest of the window once more. Many are 2**14 in a batch of 256. The number must not
+# depend on the batch: `vmap` may trace a run once for one sample and once for all, and both keep as many windows.
 _WINDOW, _WINDOW_OF_MANY, _MANY = 32, 8, 64
 
 

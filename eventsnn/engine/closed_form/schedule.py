@@ -15,8 +15,7 @@ class Stretches(eqx.Module):
     Stretches come first, so that one of all samples is one piece of memory. `lists` is 1 where all neurons receive
     the same spikes.
 
-    - `starts`, `ends`: when; stretches behind the last are empty and stand at the end of the run. What arrives at one
-        instant arrives when that begins, so that the stretches in between are empty as well.
+    - `starts`, `ends`: when; stretches behind the last are empty and stand at the end of the run.
     - `sources`: the row of the weights that arrives at the start, one past the last row for none.
     - `tested`: whether the threshold is tested: not before all arrivals of an instant are in.
     - `count`: how many stretches each list has from here on.
@@ -65,29 +64,27 @@ class Schedule(eqx.Module):
             starts = jnp.where(real, times, starts)
             sources = jnp.where(real, rows, sources)[:-1]
         starts = jnp.where(stretch == 0, 0, starts)
-        if room:
-            starts = self._to_instants(starts, stretch, length)
+        settled = self._settled(starts, stretch) if room else jnp.ones(starts.shape, bool)[:-1]
         starts, ends, stretch = starts[:-1], starts[1:], stretch[:-1]
-        last = stretch == self.count - 1
         # At the end of a run that goes on in another one, the threshold is tested at the start of that.
-        tested = jnp.where(
-            last, final | (ends - starts > self._width(t_stop)), (ends > starts) & (stretch < self.count)
-        )
+        is_last = stretch == self.count - 1
+        at_end = final | (ends - starts > self._width(t_stop))
+        tested = jnp.where(is_last, at_end, settled & (stretch < self.count))
         sources = jnp.broadcast_to(jnp.asarray(sources, jnp.int32), starts.shape)
         return Stretches(starts, ends, sources, tested, self.count - number * length)
 
-    def _to_instants(self, starts: Array, stretch: Array, length: int) -> Array:
-        """The starts of the stretches of a window, each moved to the start of its instant.
+    def _settled(self, starts: Array, stretch: Array) -> Bool[Array, "stretches batch lists"]:
+        """Whether the next stretch starts at another instant.
 
         A sequence of arrivals, each within the width of an instant of the one before, is cut into pieces of that width.
         """
         width = self._width(starts)
         follows = (starts[1:] - starts[:-1] <= width[1:]) & (stretch[1:] < self.count)
-        sequence = _latest(jnp.concatenate([jnp.ones_like(follows[:1]), ~follows]))
-        span = starts - jnp.take_along_axis(starts, sequence, axis=0)
+        row = jnp.arange(starts.shape[0], dtype=jnp.int32)[:, None, None]
+        first = jax.lax.cummax(jnp.where(jnp.pad(follows, ((1, 0), (0, 0), (0, 0))), 0, row), axis=0)
+        span = starts - jnp.take_along_axis(starts, first, axis=0)
         piece = jnp.maximum(jnp.ceil(span / jnp.where(width > 0, width, 1)), 1)
-        begins = jnp.concatenate([jnp.ones_like(follows[:1]), ~follows | (piece[1:] != piece[:-1])])
-        return jnp.take_along_axis(starts, _latest(begins), axis=0)
+        return ~follows | (piece[1:] != piece[:-1])
 
     def stretch_at(self, times: Float[Array, "batch times"]) -> Int[Array, "batch lists times"]:
         """The last stretch that starts at the instant of each time or before.
@@ -122,9 +119,3 @@ def _reached(arrivals: Arrivals, times: Float[Array, "batch times"]) -> Int[Arra
     """How many spikes of each list have arrived at some times."""
     one = jax.vmap(lambda arrivals, times: jnp.searchsorted(arrivals, times, side="right"), in_axes=(0, None))
     return jax.vmap(one)(arrivals.times, times).astype(jnp.int32)
-
-
-def _latest(marked: Bool[Array, "rows *any"]) -> Int[Array, "rows *any"]:
-    """For every row, the last row up to it that is marked."""
-    row = jnp.arange(marked.shape[0], dtype=jnp.int32).reshape(-1, *[1] * (marked.ndim - 1))
-    return jax.lax.cummax(jnp.where(marked, row, 0), axis=0)

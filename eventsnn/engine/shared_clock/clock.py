@@ -50,6 +50,8 @@ class Clock(eqx.Module):
         its way.
     - `queue`: the spikes on their way, if there are delays.
     - `target`, `x`: where the next step goes, and its size if it is not free.
+    - `tied`: which neurons cross together with the target.
+    - `instant`: how long ago this instant began.
     - `jump`: what moved the state of each neuron at this instant, as in `lanes`.
     - `passing`: which neurons have spiked and have not been below their threshold since.
     - `g_at_spike`: the spike condition just before the last reset.
@@ -67,6 +69,8 @@ class Clock(eqx.Module):
     queue: Queue | None
     target: Int[Array, " batch"]
     x: Float[Array, " batch"]
+    tied: Bool[Array, "batch neurons"]
+    instant: Float[Array, " batch"]
     jump: Int[Array, "batch neurons"]
     passing: Bool[Array, "batch neurons"]
     g_at_spike: Float[Array, "batch neurons"]
@@ -106,6 +110,8 @@ def start_clock(y0: Channels, h: Float[Array, " batch"], memory: PyTree, lists: 
         queue=queue,
         target=nought + FREE,
         x=zero,
+        tied=no,
+        instant=zero,
         jump=jnp.full((batch, neurons), BY_ARRIVAL, jnp.int32),
         passing=no,
         g_at_spike=jnp.zeros((batch, neurons), zero.dtype),

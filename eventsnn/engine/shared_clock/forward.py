@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..crossing import shortest_step
-from ..instants import PreciseTime, instant_width, time_at
+from ..instants import PreciseTime, instant_width, rounding_width, time_at
 from ..iteration import next_weights
 from ..lanes import BY_ARRIVAL, ENDLESS, FINE, NO_JUMP, NOT_FINITE, QUEUE_FULL, RESET_HIGH, STEP_SMALL
 from ..rows import Channels, Rows, all_finite, select
@@ -85,7 +85,7 @@ class _Heard(NamedTuple):
 
     - `y`, `arrival`, `waiting`, `queue`: what it makes of these.
     - `source`, `slot`: as in `Event`.
-    - `more`: whether there is more to arrive at this instant.
+    - `more`: whether there is more to arrive now.
     - `due`: when the next spike arrives.
     - `full`: to whom more spikes are on their way than there is room for.
     """
@@ -109,20 +109,21 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
     heard = _hear(physics, clock)
     y, t = heard.y, jnp.broadcast_to(clock.t[:, None], shape)
     jump = jnp.where(heard.source >= 0, BY_ARRIVAL, clock.jump)
-    settled = jnp.broadcast_to((live & ~heard.more)[:, None], shape)
-    situation = Situation(jump, clock.passing, clock.g_at_spike, settled, instant_width(t))
-
     arrives = heard.due.t <= physics.t_stop
     limit = jax.tree.map(lambda due, stop: jnp.where(arrives, due, stop), heard.due, time_at(physics.t_stop))
-    room, landing = clock.time.until(limit), clock.target != FREE
+    room, landing = jnp.maximum(clock.time.until(limit), 0), clock.target != FREE
     wish, waits = jnp.where(landing, clock.x, clock.h), ~live | heard.more
+    # More arrives at this instant, but somewhat later.
+    jumped = jnp.any(jump != NO_JUMP, axis=1)
+    soon = ~waits & arrives & jumped & (clock.instant + room <= instant_width(clock.t))
     # What is left after the step would be no step, but rounding.
-    to_limit = ~waits & (wish >= room - instant_width(limit.t))
-    h = jnp.where(waits, 0, jnp.where(to_limit, jnp.maximum(room, 0), wish))
-    width = instant_width(clock.t + h)
-    at_arrival = to_limit & arrives
+    to_limit = ~waits & (soon | (wish >= room - instant_width(limit.t)))
+    h = jnp.where(waits, 0, jnp.where(to_limit, room, wish))
+    settled = jnp.broadcast_to((~waits & ~soon)[:, None], shape)
+    situation = Situation(jump, clock.passing, clock.g_at_spike, settled, instant_width(t))
+    at_arrival, width = to_limit & arrives, instant_width(clock.t + h)
     shortest, aimed = shortest_step(physics.t_end), landing & (clock.target >= 0)
-    ahead = Ahead(situation, aimed[:, None], at_arrival[:, None], width[:, None], shortest, ~jnp.all(clock.done))
+    ahead = Ahead(situation, at_arrival[:, None], width[:, None], shortest, ~jnp.all(clock.done))
     step, look = motion.attempt(rows, t, y, jnp.broadcast_to(h[:, None], shape), clock.memory, ahead)
     standing = look.standing
     at_once = standing.instant & live[:, None]
@@ -132,12 +133,16 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
     moving, finite = (h > 0) & ~still, all_finite(step)
     to_limit, at_arrival = to_limit & ~still, at_arrival & ~still
     is_target = aimed[:, None] & (neuron == clock.target[:, None])
-    # Neurons that cross at the instant of the crossing that this step is for spike with it.
-    earliest = jnp.where(aimed, h - width, jnp.inf)
-    early = (look.place < earliest[:, None]) & ~is_target
+    # Neurons that cross at the time of the crossing that this step is for spike with it.
+    same = rounding_width(clock.t + h)
+    earliest = jnp.where(aimed, h - same, jnp.inf)
+    early = (look.place < earliest[:, None]) & ~is_target & settled
     kept = moving & jnp.all(finite, axis=1) & (landing | look.keep)
-    first = jnp.argmin(jnp.where(early, look.place, jnp.inf), axis=1).astype(jnp.int32)
+    places = jnp.where(early, look.place, jnp.inf)
+    first, soonest = jnp.argmin(places, axis=1).astype(jnp.int32), jnp.min(places, axis=1, keepdims=True)
     search = kept & jnp.any(early, axis=1)
+    # Equal neurons have the same place, but at the end of the next step rounding may leave one of them below.
+    tied = look.crosses & (places <= soonest + 4 * jnp.finfo(places.dtype).eps * soonest)
     target, x = motion.locate(rows, clock.t, y, h, first, look, search)
     # A step of no length is one as well: at the end of the run, or to a crossing that is here.
     passed = (kept & ~search) | ((to_limit | (landing & ~still)) & ~moving)
@@ -146,7 +151,8 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
     # come before it.
     y_end = select(passed[:, None], step, y)
     emits = rows.emits(y_end)
-    at_root = (passed & aimed)[:, None] & (look.crosses | is_target) & ~(at_arrival[:, None] & emits)
+    tied_now = clock.tied & standing.below
+    at_root = (passed & aimed)[:, None] & (look.crosses | is_target | tied_now) & ~(at_arrival[:, None] & emits)
     root = jnp.any(at_root, axis=1)
     kind = jnp.where(root, ROOT, jnp.where(to_limit, jnp.where(arrives, ARRIVAL, END), STEP))
     kind = jnp.where(passed, kind, HOLD)
@@ -182,7 +188,7 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
 
     next_h = jnp.where(look.keep & to_limit, jnp.maximum(look.next_h, clock.h), look.next_h)
     h = jnp.where(passed, h, 0)
-    before = jnp.where((h > 0)[:, None], NO_JUMP, jump)
+    before = jnp.where(((h > 0) & ~soon)[:, None], NO_JUMP, jump)
     reset = after_reset(rows, y_end, y_new, jnp.where(at_once, look.g0, look.g1), spiked)
     new = Clock(
         time=jax.tree.map(lambda old, new: jnp.where(failed, old, new), clock.time, time),
@@ -194,6 +200,8 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
         queue=_note_sent(heard.queue, spiked, count),
         target=jnp.where(search, target, jnp.where(moving | passed, FREE, clock.target)),
         x=jnp.where(search, x, clock.x),
+        tied=jnp.where(search[:, None], tied, clock.tied),
+        instant=jnp.where(soon | (h == 0), clock.instant + h, 0),
         jump=next_jump(before, jnp.zeros(shape, bool), crossed, spiked),
         passing=reset.passing | (standing.passing & ~crossed),
         g_at_spike=jnp.where(crossed, reset.g_at_spike, clock.g_at_spike),
@@ -209,7 +217,6 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
 def _hear(physics: Physics, clock: Clock) -> _Heard:
     """What arrives now: first what the network itself sent, then input."""
     wiring, live, shape = physics.wiring, ~clock.done, clock.spikes.shape
-    width = instant_width(clock.t)
     sender = jnp.argmax(clock.waiting, axis=1).astype(jnp.int32)
     sends = live & jnp.any(clock.waiting, axis=1)
     waiting = clock.waiting & ~(sends[:, None] & (jnp.arange(shape[1], dtype=jnp.int32) == sender[:, None]))
@@ -220,11 +227,11 @@ def _hear(physics: Physics, clock: Clock) -> _Heard:
         next_due = time_at(jnp.full(shape[:1], jnp.inf, clock.t.dtype))
     else:
         queue, full = _send(wiring.delays, clock, queue, sender, sends)
-        queue, source, slot = _receive(queue, clock.time, width, live)
+        queue, source, slot = _receive(queue, clock.time, live)
         next_due = _earliest(queue.times)
     due = from_lists(wiring.inputs.times, clock.arrival, jnp.inf)
     # One after the other: input waits until the network has been heard.
-    now = _column(clock.time).until(due) <= width[:, None]
+    now = _column(clock.time).until(due) <= 0
     comes = (live & ~jnp.any(source >= 0, axis=1))[:, None] & now
     channel = jnp.where(comes, from_lists(wiring.inputs.sources, clock.arrival, 0), -1)
     source = jnp.maximum(source, channel)
@@ -233,7 +240,7 @@ def _hear(physics: Physics, clock: Clock) -> _Heard:
     from_input = time_at(jnp.min(from_lists(wiring.inputs.times, arrival, jnp.inf), axis=1))
     sooner = next_due.until(from_input) < 0
     next_due = jax.tree.map(lambda a, b: jnp.where(sooner, a, b), from_input, next_due)
-    more = live & (jnp.any(waiting, axis=1) | (clock.time.until(next_due) <= width))
+    more = live & (jnp.any(waiting, axis=1) | (clock.time.until(next_due) <= 0))
     return _Heard(select(source >= 0, y, clock.y), arrival, waiting, queue, source, slot, more, next_due, full)
 
 
@@ -267,12 +274,12 @@ def _send(delays: Array, clock: Clock, queue: Queue, sender, sends) -> tuple[Que
     return new, reached & ~jnp.any(free, axis=2)
 
 
-def _receive(queue: Queue, time: PreciseTime, width: _Each, live) -> tuple[Queue, _Integers, _Integers]:
+def _receive(queue: Queue, time: PreciseTime, live) -> tuple[Queue, _Integers, _Integers]:
     """Take one spike out for each neuron to which one is due, with its source and its place in the list."""
     first = jnp.argmin(queue.times.t, axis=2).astype(jnp.int32)[..., None]
     columns = (queue.times, queue.sources, queue.slots)
     due, source, slot = jax.tree.map(lambda column: jnp.take_along_axis(column, first, axis=2)[..., 0], columns)
-    hears = live[:, None] & (_column(time).until(due) <= width[:, None])
+    hears = live[:, None] & (_column(time).until(due) <= 0)
     taken = hears[..., None] & (jnp.arange(queue.sources.shape[2], dtype=jnp.int32) == first)
     times = PreciseTime(jnp.where(taken, jnp.inf, queue.times.t), jnp.where(taken, 0, queue.times.rest))
     queue = Queue(times, queue.sources, queue.slots, queue.sent)

@@ -26,10 +26,6 @@ from .clock import FREE, NO_SPIKE
 # The search for a crossing ends much earlier: each round at least halves a bracket once its first guess has failed.
 _MAX_ROUNDS = 100
 
-# Crossings so many widths of an instant apart are one. Of two equal neurons rounding lets one be a unit in the last place
-# of V below its threshold when the other crosses; with dV/dt = 1/20 per ms that is an instant and a half at 14 ms.
-_WIDTHS = 4
-
 _Reals = Float[Array, "batch neurons"]
 _Bools = Bool[Array, "batch neurons"]
 _Each = Float[Array, " batch"]
@@ -60,28 +56,21 @@ class Ahead(eqx.Module):
     """What a step of all neurons starts from, and where it leads.
 
     - `situation`: what has just happened to the neurons.
-    - `crosses`, `arrives`: whether it ends at the crossing of some neuron, or at an arrival.
+    - `arrives`: whether it ends at an arrival.
     - `width`: how long an instant lasts at its end.
     - `shortest`: the shortest step that a closed form takes.
     - `running`: whether any sample is not done.
     """
 
     situation: Situation
-    crosses: Bool[Array, "batch 1"]
     arrives: Bool[Array, "batch 1"]
     width: Float[Array, "batch 1"]
     shortest: _Each
     running: Bool[Array, ""]
 
-    def crosses_next(self, rows: Rows, y1: Channels, g1: _Reals, slope: _Reals) -> _Bools:
-        """Which neurons reach their threshold after the step, but at the instant at which it ends, and count there.
-
-        They spike together with the neuron whose crossing this is. At an arrival only events that are not spikes count,
-        such as the end of refractoriness: they come before it, and a spike is decided by it.
-        """
-        counts = self.crosses | (self.arrives & ~rows.emits(y1))
-        width = jnp.where(self.crosses, _WIDTHS * self.width, self.width)
-        return counts & (slope > 0) & (g1 + slope * width >= 0)
+    def event_next(self, rows: Rows, y1: Channels, g1: _Reals, slope: _Reals) -> _Bools:
+        """Which neurons have an event that is not a spike at the instant of the arrival: it comes before that."""
+        return self.arrives & ~rows.emits(y1) & (slope > 0) & (g1 + slope * self.width >= 0)
 
 
 class AbstractMotion(eqx.Module):
@@ -152,7 +141,7 @@ class NumericalMotion(AbstractMotion):
             g1, d1 = condition_and_slope(rows, t + h, step.y1, step.slope1)
             standing = ahead.situation.stand(g0, d0)
             inside = look_inside(g0, d0, g1, d1, h, standing.passing)
-            crosses = standing.below & ((g1 >= 0) | ahead.crosses_next(rows, step.y1, g1, d1))
+            crosses = standing.below & ((g1 >= 0) | ahead.event_next(rows, step.y1, g1, d1))
             touches = (standing.below | standing.passing) & ~crosses & inside.touches
             # A step that ends just below the threshold has its event at the end.
             root = jnp.where(g1 < 0, h, inside.x_root * h)
@@ -228,7 +217,7 @@ class ExactMotion(AbstractMotion):
         s = _first_crossing(rows, y, y1, h, below, ahead.running)
         g1, slope = condition_and_slope(rows, t + h, y1, rows.dynamics(t + h, y1))
         place = jnp.where(below & (s <= h), s, jnp.inf)
-        next_to = below & ~jnp.isfinite(place) & ahead.crosses_next(rows, y1, g1, slope)
+        next_to = below & ~jnp.isfinite(place) & ahead.event_next(rows, y1, g1, slope)
         place = jnp.where(next_to, h, place)
         # A step is as long as it may be, except while a neuron comes from above its threshold: until it is below, steps
         # double, since a closed form only says where the threshold is crossed from below.

@@ -155,6 +155,12 @@ def close(a: Array, b: Array) -> bool:
     return np.allclose(a, b, rtol=rounding, atol=rounding, equal_nan=True)
 
 
+def close_rows(a: Array, b: Array) -> np.ndarray:
+    """Which entries are the same but for rounding."""
+    rounding = 64 * float(jnp.finfo(a.dtype).eps)
+    return np.isclose(a, b, rtol=rounding, atol=rounding)
+
+
 def row_of(y: Array, bad: Any) -> str:
     """The state of the first neuron for which `bad` is true or not finite."""
     bad = np.asarray(bad)

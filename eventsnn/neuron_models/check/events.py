@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .checked import Checked, close, row_of
+from .checked import Checked, close, close_rows, row_of
 
 
 def unspiked_rows(checked: Checked) -> None:
@@ -46,10 +46,15 @@ def arrivals(checked: Checked) -> None:
             return
 
 
-def reset_below_threshold(checked: Checked) -> None:
-    """Walk to the threshold along the slope of the condition, spike, and look again."""
-    condition = checked.calls().get("spike_condition")
-    if condition is None or "reset_spiked" in checked.broken:
+def resets_that_end(checked: Checked) -> None:
+    """Walk to the threshold along the slope of the condition, spike, and look again.
+
+    A reset may lead to the threshold or above it only if it leaves the condition as it is, or if the condition falls
+    there.
+    """
+    calls = checked.calls()
+    condition, dynamics = calls.get("spike_condition"), calls.get("dynamics")
+    if condition is None or dynamics is None or "reset_spiked" in checked.broken:
         return
 
     @jax.jit
@@ -64,12 +69,17 @@ def reset_below_threshold(checked: Checked) -> None:
 
     for y in map(to_threshold, checked.states):
         at_threshold = np.abs(condition(y)) < 1e-3
-        after = condition(checked.model.reset_spiked(y, jnp.ones((checked.n,), bool)))
-        high = at_threshold & ~np.asarray(after < 0)
+        all_spike = jnp.ones((checked.n,), bool)
+        reset = checked.model.reset_spiked(y, all_spike)
+        after, rises = jax.jvp(condition, (reset,), (dynamics(reset),))
+        # One that is reset to the threshold stays there, too: look at another state as well.
+        kept = close_rows(after, condition(y))
+        kept &= close_rows(condition(checked.model.reset_spiked(y + 1, all_spike)), condition(y + 1))
+        high = at_threshold & ~np.asarray(after < 0) & ~kept & ~np.asarray(rises < 0)
         if high.any():
             neuron = np.flatnonzero(high)[0]
             where = f"from {row_of(y, high)} at threshold neuron {neuron}"
-            got = f"{where} goes on with spike_condition = {after[neuron]:.3g}"
+            got = f"{where} goes on with spike_condition = {after[neuron]:.3g}, which rises"
             advice = "it would spike again at once and forever: reset below the threshold"
-            checked.report("reset_spiked", got, "a number below 0", advice)
+            checked.report("reset_spiked", got, "a number below 0, or one that falls", advice)
             return

@@ -56,7 +56,7 @@ def check_neuron_model(
         values.other_methods(checked)
         slopes.differentiable(checked)
         slopes.condition_slope(checked)
-        events.reset_below_threshold(checked)
+        events.resets_that_end(checked)
         closed_form(checked)
     if checked.problems:
         name = type(model).__name__
