@@ -130,8 +130,20 @@ def _run_one(solving: Solving, model: NeuronModel, weights: Array, arrivals: Arr
     size = weights.shape[1]
     capacity = solving.max_event_steps if wanted.stop_after is None else size * wanted.stop_after
     y0 = per_neuron(model, size).init_state(size)
-    origin, final = jnp.zeros((), weights.dtype), jnp.ones((), bool)
-    return run_independent(solving, model, weights, arrivals, y0, origin, final, wanted, capacity)
+    start, final = Start(y0, jnp.zeros(size, bool), jnp.zeros((), weights.dtype)), jnp.ones((), bool)
+    return run_independent(solving, model, weights, arrivals, start, final, wanted, capacity)
+
+
+class Start(eqx.Module):
+    """Where a run starts.
+
+    - `y0`: the state, and `passing` which neurons have spiked and have not been below their threshold since.
+    - `origin`: when.
+    """
+
+    y0: Float[Array, "neurons channels"]
+    passing: Bool[Array, " neurons"]
+    origin: Float[Array, ""]
 
 
 def run_independent(
@@ -139,22 +151,21 @@ def run_independent(
     model: NeuronModel,
     weights: Float[Array, "inputs neurons *ports"],
     arrivals: Arrivals,
-    y0: Float[Array, "neurons channels"],
-    origin: Float[Array, ""],
+    start: Start,
     final: Bool[Array, ""],
     wanted: Wanted,
     capacity: int,
 ) -> LayerRun:
-    """Run neurons that do not see each other from `y0` at time `origin`, with room for `capacity` spikes.
+    """Run neurons that do not see each other, with room for `capacity` spikes.
 
-    All other times, also those of the result, are counted from the `origin`. A run that is not `final` goes on in
-    another one, which starts when this one ends.
+    All times, also those of the result, are counted from the start. A run that is not `final` goes on in another one,
+    which starts when this one ends.
     """
-    origin, t_end = jax.lax.stop_gradient((origin, wanted.t_end))
+    origin, t_end = jax.lax.stop_gradient((start.origin, wanted.t_end))
     flow = valid_closed_form(frozen(model)) if solving.closed_form else None
     if isinstance(flow, LinearFlow) and _is_plain(model):
         exact = closed_form.LayerTask(capacity, wanted.stop_after, solving.min_slope, wanted.slopes, wanted.ordered)
-        inputs = closed_form.LayerInputs(flow, weights, arrivals, y0, origin, t_end, final, wanted.times)
+        inputs = closed_form.LayerInputs(flow, weights, arrivals, start.y0, origin, t_end, final, wanted.times)
         return closed_form.run_layer(exact, inputs)
     weights, arrivals = with_breakpoints(frozen(model), weights, arrivals)
     model = per_neuron(model, weights.shape[1])
@@ -172,7 +183,8 @@ def run_independent(
         slopes=wanted.slopes,
         ordered=wanted.ordered,
     )
-    return run_layer(task, LayerInputs(numbers, weights, arrivals, y0, origin, t_end, final, wanted.times))
+    state = start.y0, start.passing
+    return run_layer(task, LayerInputs(numbers, weights, arrivals, *state, origin, t_end, final, wanted.times))
 
 
 def _is_plain(model: NeuronModel) -> bool:

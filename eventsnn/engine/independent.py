@@ -54,10 +54,12 @@ class LayerTask(eqx.Module):
         batch = batch_of(inputs)
         arrivals, t_end, final = _to_batch((inputs.arrivals, inputs.t_end, inputs.final), batch)
         rows = Rows(inputs.numbers, self.rest, _to_batch(inputs.origin, batch))
+        passing = _to_batch(inputs.passing, batch)
         return Physics(
             rows=rows,
             weights=inputs.weights,
             arrivals=arrivals,
+            passing=passing,
             t_end=t_end,
             final=final,
             stepper=self.stepper,
@@ -73,7 +75,7 @@ class LayerInputs(eqx.Module):
     All times are counted from the `origin`.
 
     - `numbers`: the floating point leaves of the model.
-    - `y0`: the initial state.
+    - `y0`: the initial state, and `passing` which neurons have spiked and have not been below their threshold since.
     - `origin`: when the run starts.
     - `t_end`: how long it is, and `final` whether it ends for good, and does not go on in another one.
     - `times`: query times, or `None`.
@@ -83,6 +85,7 @@ class LayerInputs(eqx.Module):
     weights: Float[Array, "batch inputs neurons *ports"]
     arrivals: Arrivals
     y0: Float[Array, "batch neurons channels"]
+    passing: Bool[Array, "batch neurons"]
     origin: Float[Array, " batch"]
     t_end: Float[Array, " batch"]
     final: Bool[Array, " batch"]
@@ -140,6 +143,7 @@ def _forward(task: LayerTask, inputs: LayerInputs, recorded: int) -> tuple[Layer
         spikes=run.lanes.spikes,
         status=run.lanes.ended(),
         stopped=run.lanes.t,
+        passing=run.lanes.passing,
         states=states,
     )
     if run.segments is None:
@@ -201,7 +205,7 @@ def _as_inputs(like: LayerInputs, inputs: LayerInputs, ct: Cotangents, by_query)
     arrivals = Arrivals(as_shared(ct.arrivals, like.arrivals.times), nothing)
     y0 = as_shared(jnp.stack(ct.y, axis=-1), like.y0)
     times = nothing if by_query is None else as_shared(by_query.times, like.times)
-    return LayerInputs(numbers, ct.weights, arrivals, y0, nothing, nothing, nothing, times)
+    return LayerInputs(numbers, ct.weights, arrivals, y0, nothing, nothing, nothing, nothing, times)
 
 
 def _initial_state(physics: Physics, inputs: LayerInputs):

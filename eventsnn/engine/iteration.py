@@ -47,6 +47,7 @@ class Physics(eqx.Module):
 
     Times are counted from the `origin` of `rows`.
 
+    - `passing`: which neurons have spiked before the run and have not been below their threshold since.
     - `t_end`: when the run ends.
     - `final`: whether the run ends for good, and does not go on in another one. It then includes all of the instant
         `t_end`.
@@ -55,6 +56,7 @@ class Physics(eqx.Module):
     rows: Rows
     weights: Float[Array, "batch inputs neurons *ports"]
     arrivals: Arrivals
+    passing: _Bools
     t_end: Float[Array, " batch"]
     final: Bool[Array, " batch"]
     stepper: AbstractStepper

@@ -91,7 +91,9 @@ class Segment(eqx.Module):
     y: tuple[Float[Array, "*steps batch neurons"], ...]
 
 
-def start_lanes(y0: Channels, h: Float[Array, "batch neurons"], memory: PyTree) -> Lanes:
+def start_lanes(
+    y0: Channels, passing: Bool[Array, "batch neurons"], h: Float[Array, "batch neurons"], memory: PyTree
+) -> Lanes:
     """All lanes at the start of the run; the state just begun counts as a jump."""
     zero = jnp.zeros_like(y0[0])
     nought = jnp.zeros(zero.shape, jnp.int32)
@@ -106,7 +108,7 @@ def start_lanes(y0: Channels, h: Float[Array, "batch neurons"], memory: PyTree) 
         bracket=Bracket(zero, zero, zero, zero, zero),
         jump=nought + BY_ARRIVAL,
         instant=zero,
-        passing=no,
+        passing=passing,
         spikes=nought,
         segments=nought,
         done=no,

@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from .batching import batched_first, hand_batched, leading
 
@@ -19,6 +19,7 @@ class LayerRun(eqx.Module):
     - `count`: how many spikes the layer emitted, which is more than `capacity` if the list is too short.
     - `spikes`: how many spikes each neuron emitted.
     - `status`, `stopped`: how each neuron ended, and where its clock stood.
+    - `passing`: which neurons have spiked and have not been below their threshold since.
     - `states`: the state at every query time.
     """
 
@@ -29,6 +30,7 @@ class LayerRun(eqx.Module):
     spikes: Int[Array, "*batch neurons"]
     status: Int[Array, "*batch neurons"]
     stopped: Float[Array, "*batch neurons"]
+    passing: Bool[Array, "*batch neurons"]
     states: Float[Array, "*batch neurons times channels"] | None
 
 
@@ -80,6 +82,7 @@ def shapes_of_run(task: Any, inputs: Any) -> LayerRun:
         spikes=array(jnp.int32, neurons),
         status=array(jnp.int32, neurons),
         stopped=array(dtype, neurons),
+        passing=array(bool, neurons),
         states=None if inputs.times is None else array(dtype, neurons, inputs.times.shape[-1], channels),
     )
 

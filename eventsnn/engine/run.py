@@ -57,7 +57,7 @@ def start_run(
 ) -> Run:
     """A run at its start, with room for `capacity` spikes per sample and `recorded` segments per neuron."""
     batch, dtype = y0[0].shape[0], y0[0].dtype
-    lanes = start_lanes(y0, *physics.control.init(y0))
+    lanes = start_lanes(y0, physics.passing, *physics.control.init(y0))
     lookups = None if times is None else start_lookups(y0, times)
     segments = empty_segments(y0, recorded) if recorded else None
     return Run(

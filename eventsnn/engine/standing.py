@@ -52,16 +52,15 @@ class Situation(eqx.Module):
         come from below again. A reset after which `g` is 0 or more and rises would be followed by the next spike at
         once.
         """
-        spiked = self.jump == BY_SPIKE
+        spiked, falls = self.jump == BY_SPIKE, slope < 0
         # Below by less than what passes in an instant is still at the threshold: a crossing is only located so far.
         left = self.settled & (g < -jnp.abs(slope) * self.width)
-        passing = (self.passing | (spiked & (g == self.g_at_spike))) & ~left
+        passing = (self.passing | (spiked & ((g == self.g_at_spike) | falls))) & ~left
         high = (self.jump != NO_JUMP) & self.settled & (g >= 0) & ~passing
-        falls = slope < 0
         # An event that is not a spike may have changed the condition, as the end of refractoriness does: what is above
         # the threshold then spikes, unless it falls through the threshold at this very instant.
-        from_above = high & falls & (spiked | ((self.jump == BY_EVENT) & (g <= -slope * self.width)))
-        stuck = high & ~falls & spiked
+        from_above = high & falls & (self.jump == BY_EVENT) & (g <= -slope * self.width)
+        stuck = high & spiked
         passing = passing | from_above
         return Standing(~passing & (g < 0), passing, high & ~from_above & ~stuck, stuck)
 

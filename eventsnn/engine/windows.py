@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..neuron_models.base import NeuronModel
 from ..neuron_models.parameter import per_neuron
 from .arrivals import order_by_time
-from .feed_forward import Solving, Wanted, run_independent
+from .feed_forward import Solving, Start, Wanted, run_independent
 from .instants import PreciseTime, instant_width, time_at
 from .lanes import FINE, MANY_WINDOWS, QUEUE_FULL, Arrivals
 from .layer_run import LayerRun
@@ -72,6 +72,7 @@ class _Run(eqx.Module):
     """A run between two windows.
 
     - `time`, `y`: when, and the state of the neurons.
+    - `passing`: which neurons have spiked and have not been below their threshold since.
     - `share`: the length of the next window, in shortest delays.
     - `states`: at the query times up to now.
     - `emitted`: how many spikes each neuron emitted.
@@ -81,6 +82,7 @@ class _Run(eqx.Module):
     window: Int[Array, ""]
     time: PreciseTime
     y: Float[Array, "neurons channels"]
+    passing: Bool[Array, " neurons"]
     share: Float[Array, ""]
     queue: _Queue
     spikes: _Spikes
@@ -127,8 +129,8 @@ def run_windows(
         if wanted.times is not None:
             times = jnp.concatenate([jnp.clip(run.time.until(wanted.times), 0, window.end), times])
         asked = Wanted(window.end, times, slopes=wanted.slopes)
-        start = run.time.t, window.last
-        found = run_independent(solving, model, window.weights, window.arrivals, run.y, *start, asked, room)
+        start = Start(run.y, run.passing, run.time.t)
+        found = run_independent(solving, model, window.weights, window.arrivals, start, window.last, asked, room)
         return _settle(wiring, limits, wanted, run, window, found)
 
     run = _start(per_neuron(model, size).init_state(size), wanted, limits, room)
@@ -156,6 +158,7 @@ def run_windows(
         spikes=run.emitted,
         status=jnp.where(hopeless | ~run.done, MANY_WINDOWS, run.status),
         stopped=jnp.where(run.status != FINE, run.stopped, run.time.t),
+        passing=run.passing,
         states=run.states,
     )
 
@@ -175,6 +178,7 @@ def _start(y0: Float[Array, "neurons channels"], wanted: Wanted, limits: Limits,
         window=jnp.zeros((), jnp.int32),
         time=time_at(jnp.zeros((), dtype)),
         y=y0,
+        passing=nought > 0,
         share=jnp.ones((), dtype),
         queue=_Queue(empty, empty, nought),
         spikes=spikes,
@@ -294,6 +298,7 @@ def _settle(
         window=run.window + 1,
         time=jax.tree.map(lambda old, new: jnp.where(again, old, new), run.time, run.time.after(window.end)),
         y=jnp.where(again, run.y, y),
+        passing=jnp.where(again, run.passing, found.passing),
         share=jnp.where(again, run.share / 2, jnp.minimum(run.share * 2, 1)),
         queue=queue,
         spikes=spikes,

@@ -59,9 +59,11 @@ def test_41_every_refractory_time_is_exactly_so_many_inputs_long(kind, dtype):
 
 # 42. 0.1 + 0.2 against 0.3.
 
+KINDS = ["closed form", "solver", "clock", "windows"]
+
 
 def pairs(dtype):
-    """Times a, b and c in tenths whose sum a + b is rounded to a later time than c. In float64 0.1 + 0.2 is one of them."""
+    """Times a, b and c in tenths where a + b is rounded to a later time than c, as 0.1 + 0.2 is in float64."""
     number = np.dtype(dtype).type
     found = [
         (i, j) for i in range(1, 400, 7) for j in range(1, 60) if number(i / 10) + number(j / 10) > number((i + j) / 10)
@@ -105,15 +107,7 @@ def excited_and_inhibited(kind, dtype, late=0.0, **keywords):
 
 
 @both_dtypes
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "closed form",
-        pytest.param("solver", marks=slow),
-        pytest.param("clock", marks=slow),
-        pytest.param("windows", marks=slow),
-    ],
-)
+@pytest.mark.parametrize("kind", ["closed form", *(pytest.param(kind, marks=slow) for kind in KINDS[1:])])
 def test_42_a_sum_of_times_and_the_time_itself_are_one_instant(kind, dtype):
     assert len(pairs(dtype)) == 40
     net, x = excited_and_inhibited(kind, dtype)

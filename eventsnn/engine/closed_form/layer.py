@@ -184,6 +184,8 @@ def _forward(task: LayerTask, inputs: LayerInputs, perturbed: LayerInputs | None
         spikes=neurons.spikes,
         status=neurons.status,
         stopped=neurons.stopped,
+        # A linear flow is reset to below its threshold.
+        passing=jnp.zeros_like(neurons.done),
         states=states,
     )
     if perturbed is None:

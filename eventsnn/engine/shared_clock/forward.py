@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..crossing import shortest_step
+from ..crossing import crossing_resolution, shortest_step
 from ..instants import PreciseTime, instant_width, rounding_width, time_at
 from ..iteration import next_weights
-from ..lanes import BY_ARRIVAL, ENDLESS, FINE, NO_JUMP, NOT_FINITE, QUEUE_FULL, RESET_HIGH, STEP_SMALL
+from ..lanes import BY_ARRIVAL, BY_SPIKE, ENDLESS, FINE, NO_JUMP, NOT_FINITE, QUEUE_FULL, RESET_HIGH, STEP_SMALL
 from ..rows import Channels, Rows, all_finite, select
 from ..standing import Situation, after_reset, next_jump
 from .clock import FREE, Clock, Queue, Wiring
@@ -108,7 +108,10 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
     neuron = jnp.arange(shape[1], dtype=jnp.int32)
     heard = _hear(physics, clock)
     y, t = heard.y, jnp.broadcast_to(clock.t[:, None], shape)
-    jump = jnp.where(heard.source >= 0, BY_ARRIVAL, clock.jump)
+    # A neuron that its reset left above threshold, and that hears something at the same instant, if only its own spike with
+    # weight 0, is not lifted by that.
+    reset_high = (clock.jump == BY_SPIKE) & (rows.condition(t, clock.y) >= 0)
+    jump = jnp.where((heard.source >= 0) & ~reset_high, BY_ARRIVAL, clock.jump)
     arrives = heard.due.t <= physics.t_stop
     limit = jax.tree.map(lambda due, stop: jnp.where(arrives, due, stop), heard.due, time_at(physics.t_stop))
     room, landing = jnp.maximum(clock.time.until(limit), 0), clock.target != FREE
@@ -116,8 +119,10 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
     # More arrives at this instant, but somewhat later.
     jumped = jnp.any(jump != NO_JUMP, axis=1)
     soon = ~waits & arrives & jumped & (clock.instant + room <= instant_width(clock.t))
-    # What is left after the step would be no step, but rounding.
-    to_limit = ~waits & (soon | (wish >= room - instant_width(limit.t)))
+    # What is left after the step would be no step, but rounding. To a crossing it is a step, unless both are rounded to
+    # the same time.
+    least = jnp.where(landing, rounding_width(limit.t), instant_width(limit.t))
+    to_limit = ~waits & (soon | (wish >= room - least))
     h = jnp.where(waits, 0, jnp.where(to_limit, room, wish))
     settled = jnp.broadcast_to((~waits & ~soon)[:, None], shape)
     situation = Situation(jump, clock.passing, clock.g_at_spike, settled, instant_width(t))
@@ -133,10 +138,11 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
     moving, finite = (h > 0) & ~still, all_finite(step)
     to_limit, at_arrival = to_limit & ~still, at_arrival & ~still
     is_target = aimed[:, None] & (neuron == clock.target[:, None])
-    # Neurons that cross at the time of the crossing that this step is for spike with it.
-    same = rounding_width(clock.t + h)
-    earliest = jnp.where(aimed, h - same, jnp.inf)
-    early = (look.place < earliest[:, None]) & ~is_target & settled
+    # Neurons that cross at the time of the crossing that this step is for spike with it. Both crossings are only located
+    # so far, so that each could seem to be the earlier one.
+    same = rounding_width(clock.t + h) + 2 * crossing_resolution(h)
+    earliest, tied_now = jnp.where(aimed, clock.x - same, jnp.inf), aimed[:, None] & clock.tied
+    early = (look.place < earliest[:, None]) & ~is_target & ~tied_now & settled
     kept = moving & jnp.all(finite, axis=1) & (landing | look.keep)
     places = jnp.where(early, look.place, jnp.inf)
     first, soonest = jnp.argmin(places, axis=1).astype(jnp.int32), jnp.min(places, axis=1, keepdims=True)
@@ -151,8 +157,8 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
     # come before it.
     y_end = select(passed[:, None], step, y)
     emits = rows.emits(y_end)
-    tied_now = clock.tied & standing.below
-    at_root = (passed & aimed)[:, None] & (look.crosses | is_target | tied_now) & ~(at_arrival[:, None] & emits)
+    reached = look.crosses | is_target | (tied_now & standing.below)
+    at_root = (passed & aimed)[:, None] & reached & ~(at_arrival[:, None] & emits)
     root = jnp.any(at_root, axis=1)
     kind = jnp.where(root, ROOT, jnp.where(to_limit, jnp.where(arrives, ARRIVAL, END), STEP))
     kind = jnp.where(passed, kind, HOLD)

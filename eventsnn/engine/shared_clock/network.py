@@ -130,6 +130,7 @@ def _forward(task: NetworkTask, inputs: NetworkInputs, recorded: int) -> tuple[L
         spikes=clock.spikes,
         status=ended,
         stopped=jnp.broadcast_to(clock.t[:, None], ended.shape),
+        passing=clock.passing,
         states=states,
     )
     if run.segments is None:
