@@ -23,10 +23,11 @@ from .arguments import (
     split_arguments,
 )
 from .connections import Dense, Sparse
+from .engine.failure import is_split
 from .engine.feed_forward import Synapses, Wanted, report_of, run_layers
 from .engine.layer_run import LayerRun
 from .engine.recurrent import report_of_recurrent, run_recurrent
-from .engine.report import Check, Report, is_split
+from .engine.report import Check, Report
 from .engine.wiring import SparseSynapses, inputs_table, wiring_of
 from .network import AbstractNetwork
 from .network import Record as Record

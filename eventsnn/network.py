@@ -21,9 +21,10 @@ from .arguments import (
     step_limit,
 )
 from .engine.control import make_control
+from .engine.failure import settle
 from .engine.feed_forward import Solving, Wanted
 from .engine.layer_run import LayerRun
-from .engine.report import Check, Report, settle
+from .engine.report import Check, Report
 from .engine.results import RESULTS
 from .engine.step import make_stepper
 from .engine.trains import spike_trains
