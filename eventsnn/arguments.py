@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike
 
 from .connections import CONNECTION_TRAINABLE
@@ -110,6 +112,27 @@ def checked_controller(controller, rtol: float | None, atol: float | None):
     if rtol is not None or atol is not None:
         raise ValueError("rtol and atol go to the stepsize_controller that was passed: set them there")
     return controller
+
+
+def without_arrays(name: str, option: Any) -> Any:
+    """A solver or controller with Python's numbers in place of arrays, so that it can be compared and hashed.
+
+    **Raises:** `TypeError` if it holds arrays that are more than one number, or numbers that are not known.
+    """
+
+    def as_number(leaf: Any) -> Any:
+        if not eqx.is_array_like(leaf) or isinstance(leaf, bool | int | float | complex):
+            return leaf
+        if isinstance(leaf, Tracer) or np.ndim(leaf):
+            raise TypeError(f"{name} holds {leaf}, expected Python numbers: JAX traces and differentiates no options")
+        return np.asarray(leaf).item()
+
+    option = jax.tree.map(as_number, option)
+    try:
+        hash(option)
+    except TypeError as error:
+        raise TypeError(f"{name} is {option}, expected something that can be hashed ({error})") from error
+    return option
 
 
 def _tolerance(name: str, value: float) -> float:

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import diffrax
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from .arguments import (
     check_names,
@@ -32,6 +32,7 @@ from .engine.wiring import SparseSynapses, inputs_table, wiring_of
 from .network import AbstractNetwork
 from .network import Record as Record
 from .neuron_models import NeuronModel
+from .neuron_models.parameter import WholeNumbers
 
 
 class FFEvNN(AbstractNetwork):
@@ -174,7 +175,8 @@ class FFEvNN(AbstractNetwork):
         neurons = self.neurons[:n_layers]
         synapses = tuple(_synapses(connection) for connection in self.connections[:n_layers])
         runs = run_layers(self._solving(), neurons, synapses, in_spikes, wanted)
-        return runs, report_of(runs, neurons, synapses, in_spikes, checks, max_spikes)
+        report = report_of(runs, neurons, synapses, in_spikes, checks, max_spikes)
+        return runs, _with_checks(report, self.connections[:n_layers], None)
 
 
 class EvNN(AbstractNetwork):
@@ -201,7 +203,7 @@ class EvNN(AbstractNetwork):
 
     neurons: NeuronModel
     connection: Dense | Sparse
-    from_inputs: Int[Array, "neurons fan_in"] | None
+    from_inputs: WholeNumbers | None
     n_neurons: int = eqx.field(static=True)
     output_neurons: tuple[bool, ...] = eqx.field(static=True)
     max_pending: int = eqx.field(static=True)
@@ -309,7 +311,8 @@ class EvNN(AbstractNetwork):
         if synapses is None:
             mask = checked_mask("wmask", wmask, (rows, self.n_neurons))
             mask[self.n_neurons :] &= checked_mask("input_neurons", input_neurons, (self.n_neurons,))
-            self.connection, self.from_inputs = Dense(rows, self.n_neurons, wmask=mask, **common), None
+            some = None if mask.all() else mask
+            self.connection, self.from_inputs = Dense(rows, self.n_neurons, wmask=some, **common), None
         else:
             if wmask is not None or input_neurons is not None:
                 raise ValueError(
@@ -317,7 +320,8 @@ class EvNN(AbstractNetwork):
                 )
             self.connection = Sparse(rows, self.n_neurons, synapses, **common)
             made = np.asarray(self.connection.rows), np.asarray(self.connection.targets)
-            self.from_inputs = jnp.asarray(inputs_table(*made, self.n_neurons))
+            table = inputs_table(*made, self.n_neurons)
+            self.from_inputs = WholeNumbers(table, self.dtype, len(made[0]) + 1)
         build: Any = model
         self.neurons = build(self.n_neurons, dtype=self.dtype, key=keys[1], **own)
         shortest = wiring_of(self._synapses()).shortest(self.n_neurons)
@@ -355,18 +359,35 @@ class EvNN(AbstractNetwork):
             self._solving(), self.neurons, synapses, self.output_neurons, self.max_pending, in_spikes, wanted, windows
         )
         report = report_of_recurrent(run, self.neurons, synapses, self.output_neurons, in_spikes, checks, max_spikes)
-        return [run], report
+        return [run], _with_checks(report, [self.connection], self.from_inputs)
 
     def _synapses(self) -> Synapses | SparseSynapses:
         made = self.connection
         if isinstance(made, Dense):
             return _synapses(made)
         from_inputs: Any = self.from_inputs
-        return SparseSynapses(made.rows, made.targets, from_inputs, made.weights, made.delays, made.axonal_delays)
+        places = made.rows.value, made.targets.value, from_inputs.value
+        return SparseSynapses(*places, made.weights, made.delays, made.axonal_delays)
 
 
 def _synapses(connection: Dense) -> Synapses:
-    return Synapses(connection.weights, connection.mask, connection.delays, connection.axonal_delays)
+    mask: Any = None if connection.mask is None else connection.mask.value
+    return Synapses(connection.weights, mask, connection.delays, connection.axonal_delays)
+
+
+def _with_checks(report: Report, connections: Iterable[Dense | Sparse], from_inputs: WholeNumbers | None) -> Report:
+    """The report, and whether someone has changed what says which connections there are, such as an optimiser."""
+    numbers = [whole for one in connections for whole in _whole_numbers_of(one)]
+    numbers += [] if from_inputs is None else [("from_inputs", from_inputs)]
+    expected = "expected a whole number: give an optimiser only what eventsnn.trainable(net) marks"
+    checks = [Check(*whole.check(), name, expected) for name, whole in numbers if whole.digits.size]
+    return Report(report.asked, (*report.numbers, *checks), report.layers)
+
+
+def _whole_numbers_of(connection: Dense | Sparse) -> list[tuple[str, WholeNumbers]]:
+    if isinstance(connection, Sparse):
+        return [("rows", connection.rows), ("targets", connection.targets)]
+    return [] if connection.mask is None else [("mask", connection.mask)]
 
 
 # With windows shorter than this part of the run there are too many of them.
@@ -392,7 +413,7 @@ def _choose_windows(
 
 def _reject_repeated(connection: Sparse) -> None:
     """On one clock there is one synapse from a neuron to another."""
-    pairs = np.stack([connection.rows, connection.targets], axis=1)
+    pairs = np.stack([np.asarray(connection.rows), np.asarray(connection.targets)], axis=1)
     unique, counts = np.unique(pairs, axis=0, return_counts=True)
     if (counts > 1).any():
         row, target = unique[np.argmax(counts)]

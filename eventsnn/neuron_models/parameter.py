@@ -1,15 +1,16 @@
 """Hyperparameters of neurons: scalar or one per neuron, fixed or trainable."""
 
+import contextlib
 import math
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 Bounds: TypeAlias = tuple[float, float]
 """Between which numbers a parameter lies, these themselves excluded."""
@@ -52,6 +53,54 @@ class Parameter(eqx.Module):
         return ~(jnp.isfinite(self.value) & (self.value > lower) & (self.value < upper))
 
 
+class WholeNumbers(eqx.Module):
+    """Whole numbers or a mask, written as floating point numbers.
+
+    Every leaf of a network is made of these, so that `jax.grad` and optax take the network as it is.
+
+    - `digits`: to the base 2¹⁶ where there are several, the last axis of them; exact in every precision.
+    - `is_mask`: whether they stand for `True` and `False`.
+    """
+
+    digits: Float[Array, "*shape digits"]
+    is_mask: bool = eqx.field(static=True)
+
+    def __init__(self, numbers: ArrayLike, dtype, below: int = 2):
+        """**Arguments:** the `numbers`, 0 … `below - 1`, or a mask; and the `dtype` to write them in."""
+        self.is_mask = numbers.dtype == bool if isinstance(numbers, jax.Array) else np.asarray(numbers).dtype == bool
+        # Known even while a function that makes networks is being compiled.
+        with contextlib.nullcontext() if isinstance(numbers, Tracer) else jax.ensure_compile_time_eval():
+            numbers = jnp.asarray(numbers, jnp.int32)
+            several = below > 2 ** (jnp.finfo(dtype).nmant + 1)
+            digits = [numbers // _BASE, numbers % _BASE] if several else [numbers]
+            self.digits = jnp.stack(digits, axis=-1).astype(dtype)
+
+    @property
+    def value(self) -> Int[Array, "*shape"] | Bool[Array, "*shape"]:
+        """What they stand for."""
+        return self._read(jnp, jax.lax.stop_gradient(self.digits))
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        """The same for NumPy, where they are known."""
+        value = self._read(np, np.asarray(self.digits))
+        return value if dtype is None else value.astype(dtype)
+
+    def check(self) -> tuple[Array, Array]:
+        """The first of the floating point numbers, and whether any is not what was written."""
+        digits = jax.lax.stop_gradient(self.digits)
+        bad = (digits != jnp.round(digits)) | (digits < 0) | (digits > 1 if self.is_mask else False)
+        return digits.reshape(-1)[jnp.argmax(bad)], jnp.any(bad)
+
+    def _read(self, numpy: Any, digits: Any) -> Any:
+        numbers = numpy.round(digits).astype(numpy.int32)
+        if self.is_mask:
+            return numbers[..., 0] > 0
+        return numbers[..., 0] if digits.shape[-1] == 1 else numbers[..., 0] * _BASE + numbers[..., 1]
+
+
+_BASE = 2**16
+
+
 def described(bounds: Bounds) -> str:
     """Bounds in words, as they end the sentence "expected a finite number …"."""
     lower, upper = bounds
@@ -81,15 +130,16 @@ def per_neuron(tree: PyTree, n_neurons: int) -> PyTree:
 def trainable(network: PyTree) -> PyTree:
     """A filter for `equinox.partition` and optax: `True` for what receives gradients.
 
-    That is every floating point array, except for hyperparameters that are fixed.
+    That is every floating point array, except for hyperparameters that are fixed, and for masks and indices.
     """
 
     def marked(leaf):
-        if isinstance(leaf, Parameter):
-            return jax.tree.map(lambda _: leaf.trainable, leaf)
+        if isinstance(leaf, Parameter | WholeNumbers):
+            receives = isinstance(leaf, Parameter) and leaf.trainable
+            return jax.tree.map(lambda _: receives, leaf)
         return eqx.is_inexact_array(leaf)
 
-    return jax.tree.map(marked, network, is_leaf=_is_parameter)
+    return jax.tree.map(marked, network, is_leaf=lambda leaf: isinstance(leaf, Parameter | WholeNumbers))
 
 
 def _is_parameter(leaf) -> bool:
