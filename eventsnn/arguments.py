@@ -114,6 +114,24 @@ def checked_controller(controller, rtol: float | None, atol: float | None):
     return controller
 
 
+def changed_tolerances(controller, rtol: float | None, atol: float | None):
+    """A controller as `checked_controller` makes it, with another `rtol` or `atol` in place of its own."""
+    is_plain = isinstance(controller, diffrax.PIDController) and controller == diffrax.PIDController(
+        rtol=controller.rtol, atol=controller.atol
+    )
+    if not is_plain:
+        return checked_controller(controller, rtol, atol)
+    follows = math.isclose(controller.atol, controller.rtol / 100)
+    new_rtol = controller.rtol if rtol is None else _tolerance("rtol", rtol) * _PER_STEP
+    if atol is not None:
+        new_atol = _tolerance("atol", atol) * _PER_STEP
+    elif follows and rtol is not None:
+        new_atol = rtol / 100 * _PER_STEP
+    else:
+        new_atol = controller.atol
+    return diffrax.PIDController(rtol=new_rtol, atol=new_atol)
+
+
 def without_arrays(name: str, option: Any) -> Any:
     """A solver or controller with Python's numbers in place of arrays, so that it can be compared and hashed.
 

@@ -1,6 +1,7 @@
 """Connections between layers: the only owner of weights and delays."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from .neuron_models.parameter import Parameter, WholeNumbers, checked_array, reject, trainable_names
+from .neuron_models.parameter import Parameter, WholeNumbers, assign, checked_array, reject, trainable_names
 
 
 class Dense(eqx.Module):
@@ -27,6 +28,9 @@ class Dense(eqx.Module):
     mask: WholeNumbers | None
     delays: Parameter | None
     axonal_delays: Parameter | None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        assign(self, name, value)
 
     def __init__(
         self,
@@ -98,6 +102,9 @@ class Sparse(eqx.Module):
     axonal_delays: Parameter | None
     n_inputs: int = eqx.field(static=True)
     n_neurons: int = eqx.field(static=True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        assign(self, name, value)
 
     def __init__(
         self,

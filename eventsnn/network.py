@@ -25,6 +25,7 @@ from .arguments import (
     step_limit,
     without_arrays,
 )
+from .changes import Part
 from .engine.control import make_control
 from .engine.failure import settle
 from .engine.feed_forward import Solving, Wanted
@@ -34,6 +35,7 @@ from .engine.results import RESULTS
 from .engine.step import make_stepper
 from .engine.trains import spike_trains
 from .neuron_models import NeuronModel
+from .neuron_models.parameter import assign
 
 
 class Record(eqx.Module):
@@ -125,6 +127,11 @@ class AbstractNetwork(eqx.Module):
     def _neurons_of(self, layer: int) -> NeuronModel:
         """The neurons of a layer."""
 
+    @property
+    @abc.abstractmethod
+    def _parts(self) -> list[Part]:
+        """The neurons, with the connections to them."""
+
     def ttfs(self, in_spikes: ArrayLike) -> Float[Array, " out"]:
         """The time to first spike of every output neuron, shape `(out,)`, in ms.
 
@@ -158,6 +165,9 @@ class AbstractNetwork(eqx.Module):
             return self is other
         mine, theirs = _value_of(self), _value_of(other)
         return mine is not None and theirs is not None and mine == theirs
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        assign(self, name, value, what="weights" if name in ("neurons", "connections", "connection") else None)
 
     def __hash__(self) -> int:
         value = _value_of(self)

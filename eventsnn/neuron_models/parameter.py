@@ -1,6 +1,7 @@
 """Hyperparameters of neurons: scalar or one per neuron, fixed or trainable."""
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
@@ -19,6 +20,26 @@ ANY: Bounds = (-math.inf, math.inf)
 POSITIVE: Bounds = (0.0, math.inf)
 
 
+def replaced(module: Any, **fields: Any) -> Any:
+    """The same module with other values in some of its fields, static ones included."""
+    new = object.__new__(type(module))
+    for field in dataclasses.fields(module):
+        value = fields[field.name] if field.name in fields else getattr(module, field.name)
+        object.__setattr__(new, field.name, value)
+    return new
+
+
+def assign(module: Any, name: str, value: Any, what: str | None = None) -> None:
+    """Set a field in the constructor; later raise an error that says what to write. `what` is its name for `with_`."""
+    try:
+        eqx.Module.__setattr__(module, name, value)
+    except dataclasses.FrozenInstanceError:
+        raise dataclasses.FrozenInstanceError(
+            f"{type(module).__name__}.{name} cannot be assigned to, networks stay as they are: write "
+            f"net = net.with_({what or name}=...), which gives a new one"
+        ) from None
+
+
 class Parameter(eqx.Module):
     """A number that describes a neuron, such as a time constant.
 
@@ -34,6 +55,9 @@ class Parameter(eqx.Module):
     value: Array
     trainable: bool = eqx.field(static=True, default=False)
     bounds: Bounds = eqx.field(static=True, default=ANY)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        assign(self, name, value, what="tmem")
 
     def frozen(self) -> "Parameter":
         """The same parameter, without a gradient if it is fixed."""
