@@ -26,6 +26,7 @@ from eventsnn import (
 
 KEY = jax.random.PRNGKey(0)
 WEIGHTS = jnp.asarray([[7.0, 8.0, 9.0], [9.0, 8.0, 7.0]])
+MASK = np.array([True, False, False])
 
 
 def forward(model=LIF, layers=(3, 2), **keywords):
@@ -72,7 +73,7 @@ def test_with_gives_the_network_that_the_constructor_gives(changes, keywords):
     [
         ({"tmem": 15.0, "ic": 0.5}, {"tmem": 15.0, "init_bias": 0.5}),
         ({"delays": 0.0}, {"init_delays": 0.0}),
-        ({"max_pending": 9, "output_neurons": [1, 0, 0]}, {"max_pending": 9, "output_neurons": [1, 0, 0]}),
+        ({"max_pending": 9, "output_neurons": MASK}, {"max_pending": 9, "output_neurons": MASK}),
         ({"windows": False}, {"windows": False}),
     ],
 )
