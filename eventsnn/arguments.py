@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike
 
 from .connections import CONNECTION_TRAINABLE
@@ -110,6 +112,45 @@ def checked_controller(controller, rtol: float | None, atol: float | None):
     if rtol is not None or atol is not None:
         raise ValueError("rtol and atol go to the stepsize_controller that was passed: set them there")
     return controller
+
+
+def changed_tolerances(controller, rtol: float | None, atol: float | None):
+    """A controller as `checked_controller` makes it, with another `rtol` or `atol` in place of its own."""
+    is_plain = isinstance(controller, diffrax.PIDController) and controller == diffrax.PIDController(
+        rtol=controller.rtol, atol=controller.atol
+    )
+    if not is_plain:
+        return checked_controller(controller, rtol, atol)
+    follows = math.isclose(controller.atol, controller.rtol / 100)
+    new_rtol = controller.rtol if rtol is None else _tolerance("rtol", rtol) * _PER_STEP
+    if atol is not None:
+        new_atol = _tolerance("atol", atol) * _PER_STEP
+    elif follows and rtol is not None:
+        new_atol = rtol / 100 * _PER_STEP
+    else:
+        new_atol = controller.atol
+    return diffrax.PIDController(rtol=new_rtol, atol=new_atol)
+
+
+def without_arrays(name: str, option: Any) -> Any:
+    """A solver or controller with Python's numbers in place of arrays, so that it can be compared and hashed.
+
+    **Raises:** `TypeError` if it holds arrays that are more than one number, or numbers that are not known.
+    """
+
+    def as_number(leaf: Any) -> Any:
+        if not eqx.is_array_like(leaf) or isinstance(leaf, bool | int | float | complex):
+            return leaf
+        if isinstance(leaf, Tracer) or np.ndim(leaf):
+            raise TypeError(f"{name} holds {leaf}, expected Python numbers: JAX traces and differentiates no options")
+        return np.asarray(leaf).item()
+
+    option = jax.tree.map(as_number, option)
+    try:
+        hash(option)
+    except TypeError as error:
+        raise TypeError(f"{name} is {option}, expected something that can be hashed ({error})") from error
+    return option
 
 
 def _tolerance(name: str, value: float) -> float:

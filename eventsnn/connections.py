@@ -1,14 +1,15 @@
 """Connections between layers: the only owner of weights and delays."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from .neuron_models.parameter import Parameter, checked_array, reject, trainable_names
+from .neuron_models.parameter import Parameter, WholeNumbers, assign, checked_array, reject, trainable_names
 
 
 class Dense(eqx.Module):
@@ -17,16 +18,19 @@ class Dense(eqx.Module):
     A spike of input *i* arrives at neuron *j* after `axonal_delays[i] + delays[i, j]`, in ms.
 
     - `weights`: shape `(inputs, neurons)`, or `(inputs, neurons, ports)` for neurons with ports.
-    - `mask`: which of the connections there are, or `None` for all of them. A weight that belongs to
+    - `mask`: which of the connections there are, in `mask.value`, or `None` for all of them. A weight that belongs to
         none counts as 0 and receives no gradient.
     - `delays`: synaptic delays, shape `(inputs, neurons)`, or `None` for none at all.
     - `axonal_delays`: those that all synapses of an input share, shape `(inputs,)`, or `None`.
     """
 
     weights: Float[Array, "inputs neurons *ports"]
-    mask: Bool[Array, "inputs neurons"] | None
+    mask: WholeNumbers | None
     delays: Parameter | None
     axonal_delays: Parameter | None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        assign(self, name, value)
 
     def __init__(
         self,
@@ -69,9 +73,9 @@ class Dense(eqx.Module):
         """
         shape = (n_inputs, n_neurons)
         self.weights = _make_weights(shape, ports, init_weights, wlim, wmean, fan_in_mode, n_inputs, dtype, key)
-        self.mask = None if wmask is None else jnp.asarray(wmask, bool)
-        if self.mask is not None and self.mask.shape != shape:
-            raise ValueError(f"wmask has shape {self.mask.shape}, expected {shape}")
+        if wmask is not None and np.shape(wmask) != shape:
+            raise ValueError(f"wmask has shape {np.shape(wmask)}, expected {shape}")
+        self.mask = None if wmask is None else WholeNumbers(jnp.asarray(wmask, bool), dtype)
         self.delays, self.axonal_delays = _make_all_delays(
             shape, n_inputs, init_delays, dlim, init_axonal_delays, axonal_dlim, trainable, dtype, key
         )
@@ -83,20 +87,24 @@ class Sparse(eqx.Module):
     A spike of input `rows[s]` arrives at neuron `targets[s]` through synapse *s*, after `axonal_delays[rows[s]] +
     delays[s]`, in ms. Two synapses may join the same input to the same neuron.
 
-    - `rows`, `targets`: where each synapse comes from and leads to, sorted by `rows`; shape `(synapses,)`.
+    - `rows`, `targets`: where each synapse comes from and leads to, sorted by `rows`; `rows.value` has shape
+        `(synapses,)`.
     - `weights`: shape `(synapses,)`, or `(synapses, ports)` for neurons with ports.
     - `delays`: synaptic delays, shape `(synapses,)`, or `None` for none at all.
     - `axonal_delays`: those that all synapses of an input share, shape `(inputs,)`, or `None`.
     - `n_inputs`, `n_neurons`: how many inputs and neurons there are.
     """
 
-    rows: Int[Array, " synapses"]
-    targets: Int[Array, " synapses"]
+    rows: WholeNumbers
+    targets: WholeNumbers
     weights: Float[Array, "synapses *ports"]
     delays: Parameter | None
     axonal_delays: Parameter | None
     n_inputs: int = eqx.field(static=True)
     n_neurons: int = eqx.field(static=True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        assign(self, name, value)
 
     def __init__(
         self,
@@ -147,9 +155,8 @@ class Sparse(eqx.Module):
         delays, self.axonal_delays = _make_all_delays(
             shape, n_inputs, init_delays, dlim, init_axonal_delays, axonal_dlim, trainable, dtype, key
         )
-        # Known even while a function that makes networks is being compiled.
-        with jax.ensure_compile_time_eval():
-            self.rows, self.targets = jnp.asarray(rows[order]), jnp.asarray(targets[order])
+        self.rows = WholeNumbers(rows[order], dtype, n_inputs)
+        self.targets = WholeNumbers(targets[order], dtype, n_neurons)
         self.weights = weights[order]
         self.delays = None if delays is None else Parameter(delays.value[order], delays.trainable)
         self.n_inputs, self.n_neurons = n_inputs, n_neurons

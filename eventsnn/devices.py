@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import PyTree
 
-from .engine.report import DEVICES
+from .engine.failure import DEVICES
 
 
 def over_devices(function: Callable, *, shared: int = 1, mean: bool = True) -> Callable:

@@ -2,8 +2,8 @@
 
 import inspect
 import math
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, Self
 
 import diffrax
 import equinox as eqx
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from .arguments import (
     check_names,
@@ -22,15 +22,19 @@ from .arguments import (
     one_value_per_layer,
     split_arguments,
 )
+from .changes import OPTION_NAMES, Part, changed_options, changed_part, check_parts, known_names
+from .changes import check_names as check_changes
 from .connections import Dense, Sparse
+from .engine.failure import is_split
 from .engine.feed_forward import Synapses, Wanted, report_of, run_layers
 from .engine.layer_run import LayerRun
 from .engine.recurrent import report_of_recurrent, run_recurrent
-from .engine.report import Check, Report, is_split
+from .engine.report import Check, Report
 from .engine.wiring import SparseSynapses, inputs_table, wiring_of
 from .network import AbstractNetwork
 from .network import Record as Record
 from .neuron_models import NeuronModel
+from .neuron_models.parameter import WholeNumbers, replaced
 
 
 class FFEvNN(AbstractNetwork):
@@ -155,6 +159,54 @@ class FFEvNN(AbstractNetwork):
             raise ValueError(f"layer is {layer}, expected one of the {len(self.layers)} layers, counted from 0")
         return self._states_of(layer % len(self.layers), in_spikes, times)
 
+    def with_(self, *, layer: int | None = None, **changes: Any) -> Self:
+        """The same network with other values: `net.with_(tmem=15.0, weights=..., max_solver_time=100.0)`.
+
+        **Arguments:**
+
+        - `layer`: which layer to change, by default all that know the name. Options are those of the whole network.
+        - `changes`: numbers of the neurons under the names that the model has for them, such as `tmem`, `y0`, or `ic`
+            for the bias current, each a scalar or one value per neuron; `weights`, `delays` and `axonal_delays`, a
+            scalar or an array of the shape that they have; options of the constructor, such as `rtol` or `throw`.
+            Without `layer`, a list or a tuple has one entry per layer. What is trainable stays trainable.
+
+        **Returns:** a new network; this one stays as it is.
+
+        **Raises:** `TypeError` for an unknown name, `ValueError` for a value out of range.
+        """
+        parts = self._parts
+        if layer is not None and not -len(parts) <= layer < len(parts):
+            raise ValueError(f"layer is {layer}, expected one of the {len(parts)} layers, counted from 0")
+        chosen = range(len(parts)) if layer is None else [layer % len(parts)]
+        check_changes(changes, known_names(parts[number] for number in chosen), OPTION_NAMES)
+        own = {name: value for name, value in changes.items() if name not in OPTION_NAMES}
+        each = (
+            one_value_per_layer(own, len(parts)) if layer is None else {name: [own[name]] * len(parts) for name in own}
+        )
+        new = [(part.neurons, part.connection) for part in parts]
+        for number in chosen:
+            new[number] = changed_part(parts[number], {name: each[name][number] for name in own}, self.dtype)
+        neurons, connections = zip(*new, strict=True)
+        net = replaced(self, neurons=neurons, connections=connections, **changed_options(self, changes))
+        net._solving()
+        return net
+
+    @property
+    def _parts(self) -> list[Part]:
+        several = len(self.layers) > 1
+        return [
+            Part(
+                self.neurons[number],
+                self.connections[number],
+                size,
+                self.layers[number - 1] if number else self.in_size,
+                f"neurons[{number}]",
+                f"connections[{number}]",
+                number if several else None,
+            )
+            for number, size in enumerate(self.layers)
+        ]
+
     @property
     def _outputs(self) -> tuple[bool, ...]:
         return (True,) * self.layers[-1]
@@ -170,10 +222,12 @@ class FFEvNN(AbstractNetwork):
         max_spikes: int | None = None,
         n_layers: int | None = None,
     ) -> tuple[list[LayerRun], Report]:
+        check_parts(self._parts, self.dtype)
         neurons = self.neurons[:n_layers]
         synapses = tuple(_synapses(connection) for connection in self.connections[:n_layers])
         runs = run_layers(self._solving(), neurons, synapses, in_spikes, wanted)
-        return runs, report_of(runs, neurons, synapses, in_spikes, checks, max_spikes)
+        report = report_of(runs, neurons, synapses, in_spikes, checks, max_spikes)
+        return runs, _with_checks(report, self.connections[:n_layers], None)
 
 
 class EvNN(AbstractNetwork):
@@ -200,7 +254,7 @@ class EvNN(AbstractNetwork):
 
     neurons: NeuronModel
     connection: Dense | Sparse
-    from_inputs: Int[Array, "neurons fan_in"] | None
+    from_inputs: WholeNumbers | None
     n_neurons: int = eqx.field(static=True)
     output_neurons: tuple[bool, ...] = eqx.field(static=True)
     max_pending: int = eqx.field(static=True)
@@ -296,9 +350,7 @@ class EvNN(AbstractNetwork):
         )
         self.n_neurons = checked_count("n_neurons", n_neurons)
         self.max_pending = checked_count("max_pending", max_pending)
-        self.output_neurons = tuple(checked_mask("output_neurons", output_neurons, (self.n_neurons,)).tolist())
-        if not any(self.output_neurons):
-            raise ValueError("output_neurons has no True, expected at least one output")
+        self.output_neurons = _checked_outputs(output_neurons, self.n_neurons)
         (model,) = one_model_per_layer(neuron_model, 1)
         check_names(hyperparameters, [model], inspect.signature(type(self)).parameters)
         rows = self.n_neurons + self.in_size
@@ -308,7 +360,8 @@ class EvNN(AbstractNetwork):
         if synapses is None:
             mask = checked_mask("wmask", wmask, (rows, self.n_neurons))
             mask[self.n_neurons :] &= checked_mask("input_neurons", input_neurons, (self.n_neurons,))
-            self.connection, self.from_inputs = Dense(rows, self.n_neurons, wmask=mask, **common), None
+            some = None if mask.all() else mask
+            self.connection, self.from_inputs = Dense(rows, self.n_neurons, wmask=some, **common), None
         else:
             if wmask is not None or input_neurons is not None:
                 raise ValueError(
@@ -316,11 +369,11 @@ class EvNN(AbstractNetwork):
                 )
             self.connection = Sparse(rows, self.n_neurons, synapses, **common)
             made = np.asarray(self.connection.rows), np.asarray(self.connection.targets)
-            self.from_inputs = jnp.asarray(inputs_table(*made, self.n_neurons))
+            table = inputs_table(*made, self.n_neurons)
+            self.from_inputs = WholeNumbers(table, self.dtype, len(made[0]) + 1)
         build: Any = model
         self.neurons = build(self.n_neurons, dtype=self.dtype, key=keys[1], **own)
-        shortest = wiring_of(self._synapses()).shortest(self.n_neurons)
-        self.windows = _choose_windows(self.connection, shortest, self.max_solver_time, windows)
+        self.windows = _choose_windows(self.connection, self._shortest_delay(), self.max_solver_time, windows)
         if isinstance(self.connection, Sparse) and not self.windows:
             _reject_repeated(self.connection)
 
@@ -331,6 +384,54 @@ class EvNN(AbstractNetwork):
         the time of an event is the one after it. Shape `(neurons, times, channels)`.
         """
         return self._states_of(0, in_spikes, times)
+
+    def with_(self, **changes: Any) -> Self:
+        """The same network with other values: `net.with_(tmem=15.0, weights=..., max_solver_time=100.0)`.
+
+        **Arguments:**
+
+        - `changes`: numbers of the neurons under the names that the model has for them, such as `tmem`, `y0`, or `ic`
+            for the bias current, each a scalar or one value per neuron; `weights`, `delays` and `axonal_delays`, a
+            scalar or an array of the shape that they have (for `synapses` in the order of `net.connection.rows`);
+            options of the constructor, such as `rtol`, `output_neurons` or `throw`. What is trainable stays trainable.
+
+        **Returns:** a new network; this one stays as it is.
+
+        **Raises:** `TypeError` for an unknown name, `ValueError` for a value out of range.
+        """
+        (part,) = self._parts
+        check_changes(changes, known_names([part]), (*OPTION_NAMES, "output_neurons", "max_pending", "windows"))
+        neurons, connection = changed_part(part, changes, self.dtype)
+        fields = changed_options(self, changes)
+        if "output_neurons" in changes:
+            fields["output_neurons"] = _checked_outputs(changes["output_neurons"], self.n_neurons)
+        if "max_pending" in changes:
+            fields["max_pending"] = checked_count("max_pending", changes["max_pending"])
+        net = replaced(self, neurons=neurons, connection=connection, **fields)
+        net._solving()
+        if {"delays", "axonal_delays", "max_solver_time", "windows"} & set(changes):
+            net = replaced(net, windows=self._windows_of(net, changes.get("windows")))
+            if isinstance(connection, Sparse) and not net.windows:
+                _reject_repeated(connection)
+        return net
+
+    def _windows_of(self, net: Self, windows: bool | None) -> bool:
+        """Whether `net`, made from this network, runs in windows: as it was decided here, or by itself."""
+        shortest = net._shortest_delay()
+        if windows is None and (isinstance(shortest, Tracer) or self.windows != self._windows_by_default()):
+            windows = self.windows
+        return _choose_windows(net.connection, shortest, net.max_solver_time, windows)
+
+    def _windows_by_default(self) -> bool:
+        return _choose_windows(self.connection, self._shortest_delay(), self.max_solver_time, None)
+
+    def _shortest_delay(self) -> Float[Array, ""]:
+        return wiring_of(self._synapses()).shortest(self.n_neurons)
+
+    @property
+    def _parts(self) -> list[Part]:
+        inputs = self.n_neurons + self.in_size
+        return [Part(self.neurons, self.connection, self.n_neurons, inputs, "neurons", "connection", None)]
 
     @property
     def _outputs(self) -> tuple[bool, ...]:
@@ -347,6 +448,7 @@ class EvNN(AbstractNetwork):
         max_spikes: int | None = None,
         n_layers: int | None = None,
     ) -> tuple[list[LayerRun], Report]:
+        check_parts(self._parts, self.dtype)
         synapses = self._synapses()
         # Equinox's checkpointed loop cannot be differentiated on several devices. On one clock answers are the same.
         windows = self.windows and not (is_split() and isinstance(self.connection, Dense))
@@ -354,18 +456,42 @@ class EvNN(AbstractNetwork):
             self._solving(), self.neurons, synapses, self.output_neurons, self.max_pending, in_spikes, wanted, windows
         )
         report = report_of_recurrent(run, self.neurons, synapses, self.output_neurons, in_spikes, checks, max_spikes)
-        return [run], report
+        return [run], _with_checks(report, [self.connection], self.from_inputs)
 
     def _synapses(self) -> Synapses | SparseSynapses:
         made = self.connection
         if isinstance(made, Dense):
             return _synapses(made)
         from_inputs: Any = self.from_inputs
-        return SparseSynapses(made.rows, made.targets, from_inputs, made.weights, made.delays, made.axonal_delays)
+        places = made.rows.value, made.targets.value, from_inputs.value
+        return SparseSynapses(*places, made.weights, made.delays, made.axonal_delays)
 
 
 def _synapses(connection: Dense) -> Synapses:
-    return Synapses(connection.weights, connection.mask, connection.delays, connection.axonal_delays)
+    mask: Any = None if connection.mask is None else connection.mask.value
+    return Synapses(connection.weights, mask, connection.delays, connection.axonal_delays)
+
+
+def _with_checks(report: Report, connections: Iterable[Dense | Sparse], from_inputs: WholeNumbers | None) -> Report:
+    """The report, and whether someone has changed what says which connections there are, such as an optimiser."""
+    numbers = [whole for one in connections for whole in _whole_numbers_of(one)]
+    numbers += [] if from_inputs is None else [("from_inputs", from_inputs)]
+    expected = "expected a whole number: give an optimiser only what eventsnn.trainable(net) marks"
+    checks = [Check(*whole.check(), name, expected) for name, whole in numbers if whole.digits.size]
+    return Report(report.asked, (*report.numbers, *checks), report.layers)
+
+
+def _whole_numbers_of(connection: Dense | Sparse) -> list[tuple[str, WholeNumbers]]:
+    if isinstance(connection, Sparse):
+        return [("rows", connection.rows), ("targets", connection.targets)]
+    return [] if connection.mask is None else [("mask", connection.mask)]
+
+
+def _checked_outputs(output_neurons: ArrayLike | None, n_neurons: int) -> tuple[bool, ...]:
+    outputs = tuple(checked_mask("output_neurons", output_neurons, (n_neurons,)).tolist())
+    if not any(outputs):
+        raise ValueError("output_neurons has no True, expected at least one output")
+    return outputs
 
 
 # With windows shorter than this part of the run there are too many of them.
@@ -391,7 +517,7 @@ def _choose_windows(
 
 def _reject_repeated(connection: Sparse) -> None:
     """On one clock there is one synapse from a neuron to another."""
-    pairs = np.stack([connection.rows, connection.targets], axis=1)
+    pairs = np.stack([np.asarray(connection.rows), np.asarray(connection.targets)], axis=1)
     unique, counts = np.unique(pairs, axis=0, return_counts=True)
     if (counts > 1).any():
         row, target = unique[np.argmax(counts)]

@@ -1,12 +1,16 @@
 """What all networks of event-driven spiking neurons have in common: their options, and what one can ask them."""
 
 import abc
-from typing import Any, Literal
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .arguments import (
@@ -19,15 +23,19 @@ from .arguments import (
     checked_slope,
     checked_time,
     step_limit,
+    without_arrays,
 )
+from .changes import Part
 from .engine.control import make_control
+from .engine.failure import settle
 from .engine.feed_forward import Solving, Wanted
 from .engine.layer_run import LayerRun
-from .engine.report import Check, Report, settle
+from .engine.report import Check, Report
 from .engine.results import RESULTS
 from .engine.step import make_stepper
 from .engine.trains import spike_trains
 from .neuron_models import NeuronModel
+from .neuron_models.parameter import assign
 
 
 class Record(eqx.Module):
@@ -53,8 +61,8 @@ class Record(eqx.Module):
 class AbstractNetwork(eqx.Module):
     """A network of spiking neurons, simulated by events."""
 
-    solver: diffrax.AbstractSolver
-    stepsize_controller: diffrax.AbstractStepSizeController
+    solver: diffrax.AbstractSolver = eqx.field(static=True)
+    stepsize_controller: diffrax.AbstractStepSizeController = eqx.field(static=True)
     in_size: int = eqx.field(static=True)
     max_solver_time: float = eqx.field(static=True)
     solver_stepsize: float = eqx.field(static=True)
@@ -92,8 +100,9 @@ class AbstractNetwork(eqx.Module):
         self.max_event_steps = checked_count("max_event_steps", max_event_steps)
         self.output_no_spike_value = float(output_no_spike_value)
         self.throw = bool(throw)
-        self.solver = diffrax.Tsit5() if solver is None else solver
-        self.stepsize_controller = checked_controller(stepsize_controller, rtol, atol)
+        self.solver = without_arrays("solver", diffrax.Tsit5() if solver is None else solver)
+        controller = checked_controller(stepsize_controller, rtol, atol)
+        self.stepsize_controller = without_arrays("stepsize_controller", controller)
         self.max_steps = step_limit(max_steps, self.stepsize_controller, self.max_solver_time, self.solver_stepsize)
         self.min_slope = checked_slope(min_slope)
         self.engine = checked_engine(engine)
@@ -118,6 +127,11 @@ class AbstractNetwork(eqx.Module):
     @abc.abstractmethod
     def _neurons_of(self, layer: int) -> NeuronModel:
         """The neurons of a layer."""
+
+    @property
+    @abc.abstractmethod
+    def _parts(self) -> list[Part]:
+        """The neurons, with the connections to them."""
 
     def ttfs(self, in_spikes: ArrayLike) -> Float[Array, " out"]:
         """The time to first spike of every output neuron, shape `(out,)`, in ms.
@@ -153,9 +167,26 @@ class AbstractNetwork(eqx.Module):
         )
         return eqx.tree_at(lambda record: (record.times, record.slopes), record, columns)
 
+    def __eq__(self, other: object) -> bool:
+        """Whether all numbers and options are the same, to the bit."""
+        if self is other or not isinstance(other, AbstractNetwork):
+            return self is other
+        mine, theirs = _value_of(self), _value_of(other)
+        return mine is not None and theirs is not None and mine == theirs
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        assign(self, name, value, what="weights" if name in ("neurons", "connections", "connection") else None)
+
     def __hash__(self) -> int:
-        # By identity, so that `jax.jit(net.ttfs)` can look the bound method up.
-        return id(self)
+        value = _value_of(self)
+        return id(self) if value is None else hash(value)
+
+    if not TYPE_CHECKING:
+
+        def __getattribute__(self, name: str) -> Any:
+            found = object.__getattribute__(self, name)
+            is_own = isinstance(found, types.MethodType) and found.__self__ is self and not name.startswith("_")
+            return _Query(found.__func__, self) if is_own else found
 
     def _states_of(self, layer: int, in_spikes: ArrayLike, times: ArrayLike) -> Array:
         times = as_floats("times", times, self.dtype)
@@ -195,6 +226,46 @@ class AbstractNetwork(eqx.Module):
             return settle(out, report)
         failed = jax.lax.stop_gradient(report.failed())
         return jax.tree.map(lambda leaf: jnp.where(failed, jnp.nan, leaf), out)
+
+
+class _Query(eqx.Module):
+    """A method of a network, for which `jax.jit(net.ttfs)` looks in its cache.
+
+    Equinox's own bound methods are compared by computing with their numbers, which fails while JAX traces a function.
+    """
+
+    __func__: Callable[..., Any] = eqx.field(static=True)
+    __self__: AbstractNetwork
+
+    def __post_init__(self):
+        for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+            setattr(self, name, getattr(self.__func__, name))
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        return self.__func__(self.__self__, *args, **keywords)
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        return types.MethodType(self.__func__, self.__self__)
+
+    def __hash__(self) -> int:
+        return hash((self.__func__, self.__self__))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Query) and self.__func__ is other.__func__ and self.__self__ == other.__self__
+
+
+def _value_of(net: AbstractNetwork) -> Any:
+    """All that a network consists of, with arrays as bytes; `None` if some of it is being traced."""
+    leaves, structure = jax.tree.flatten(net)
+    if any(isinstance(leaf, Tracer) for leaf in leaves):
+        return None
+    return structure, tuple(_bytes_of(leaf) for leaf in leaves)
+
+
+def _bytes_of(leaf: Any) -> Any:
+    array = np.asarray(leaf) if eqx.is_array_like(leaf) else None
+    return leaf if array is None else (str(array.dtype), array.shape, array.tobytes())
 
 
 def attempt_ttfs(network: AbstractNetwork, in_spikes: ArrayLike) -> tuple[Float[Array, " out"], Bool[Array, ""]]:

@@ -80,7 +80,8 @@ def test_results_per_sample_keep_their_order():
 @pytest.mark.parametrize("sample", [1, 6])
 def test_an_error_stops_all_devices_and_says_what_it_says_on_one(sample):
     bad = IN_SPIKES.at[sample, 2, 0].set(-1.0)
-    with pytest.raises(jax.errors.JaxRuntimeError, match=r"in_spikes\[2, 0\] is -1: expected a time of 0 ms or later"):
+    message = rf"sample {sample}: in_spikes\[2, 0\] is -1: expected a time of 0 ms or later"
+    with pytest.raises(jax.errors.JaxRuntimeError, match=message):
         jax.block_until_ready(split_value_and_gradient(network(), bad, LABELS))
 
 

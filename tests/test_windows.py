@@ -141,7 +141,7 @@ def test_all_queries_answer_as_on_one_clock(model):
     np.testing.assert_allclose(windows.spikes_until_t(x, 25.0, 64), until, rtol=0, atol=1e-8)
     # In any order, at the ends, between windows, and after spikes.
     delays = windows.connection.delays.value[: windows.n_neurons]
-    shortest = float(jnp.min(jnp.where(windows.connection.mask[: windows.n_neurons], delays, jnp.inf)))
+    shortest = float(jnp.min(jnp.where(windows.connection.mask.value[: windows.n_neurons], delays, jnp.inf)))
     times = jnp.concatenate([jnp.array([60.0, 0.0, shortest, 3 * shortest, 31.7]), record.times[0][:20] + 0.03])
     # A QIF neuron that comes back from minus infinity makes much of a tiny difference in time.
     np.testing.assert_allclose(windows.state_at_t(x, times), clock.state_at_t(x, times), rtol=1e-6, atol=1e-6)
@@ -318,7 +318,7 @@ def test_gradients_of_synapses_one_by_one_are_those_of_the_matrix():
     expected = by_all_numbers_on_one_clock()[0].connection
     for windows in (True, False):
         net = sparse_of(clock, windows=windows, trainable=("delays",))
-        found, place = by_all_numbers(net, x)[0].connection, (net.connection.rows, net.connection.targets)
+        found, place = by_all_numbers(net, x)[0].connection, (net.connection.rows.value, net.connection.targets.value)
         assert np.abs(found.delays.value).max() > 0
         np.testing.assert_allclose(found.weights, expected.weights[place], rtol=1e-8, atol=1e-10)
         np.testing.assert_allclose(found.delays.value, expected.delays.value[place], rtol=1e-8, atol=1e-10)

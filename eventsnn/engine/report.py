@@ -1,23 +1,20 @@
 """What went wrong in a run, in words."""
 
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
-import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int
 
 from .lanes import ENDLESS, FINE, MANY_WINDOWS, NOT_FINITE, QUEUE_FULL, RESET_HIGH, STEP_SMALL, TOO_LONG
 from .results import RESULTS
 
 # Arrays with more numbers than this are looked at one by one.
 _SMALL = 4096
-
-# The axis over which a batch is split over devices.
-DEVICES = "eventsnn_devices"
 
 
 class SimulationError(RuntimeError):
@@ -72,20 +69,26 @@ class Report(eqx.Module):
         """All conditions."""
         return (*self.asked, *self.numbers)
 
-    @property
-    def groups(self) -> list[tuple[Check, ...]]:
-        """The conditions that are looked at together: compilers have few arrays to deal with, if these are small."""
-        small = tuple(check for check in self.numbers if check.values.size <= _SMALL)
-        alone = *self.asked, *(check for check in self.numbers if check.values.size > _SMALL)
+    def groups(self, depth: int = 0) -> list[tuple[Check, ...]]:
+        """The conditions that are looked at together: compilers have few arrays to deal with, if these are small.
+
+        The first `depth` axes of all arrays are those of batches.
+        """
+
+        def is_small(check: Check) -> bool:
+            return math.prod(check.values.shape[depth:]) <= _SMALL
+
+        small = tuple(check for check in self.numbers if is_small(check))
+        alone = *self.asked, *(check for check in self.numbers if not is_small(check))
         return [(check,) for check in alone] + ([small] if small else [])
 
     def failed(self) -> Bool[Array, ""]:
-        """Whether something went wrong."""
+        """Whether something went wrong, in any sample if the arrays have axes for batches."""
         failed = jnp.zeros((), bool)
-        for group in self.groups:
+        for group in self.groups():
             failed = failed | jnp.any(_joined([check.bad for check in group]))
         for layer in self.layers:
-            failed = failed | (layer.count > layer.capacity) | jnp.any(layer.status != FINE)
+            failed = failed | jnp.any(layer.count > layer.capacity) | jnp.any(layer.status != FINE)
             if layer.per_neuron is not None:
                 failed = failed | jnp.any(layer.spikes > layer.per_neuron)
         return failed
@@ -131,7 +134,7 @@ class _LayerSummary(NamedTuple):
     most: Int[Array, ""]
 
 
-class _Summary(NamedTuple):
+class Summary(NamedTuple):
     """What is told of a report.
 
     - `bad`: for every group of checks the first number that is not acceptable, counted through its arrays, and -1
@@ -144,70 +147,35 @@ class _Summary(NamedTuple):
     layers: tuple[_LayerSummary, ...]
 
 
-def settle(out: PyTree, report: Report) -> PyTree:
-    """`out`, or an error if the run failed.
-
-    Where the numbers are known the error is raised at once, and a `ValueError` if an input was at
-    fault. Under a transformation it is raised when the program runs.
-    """
-    report = jax.tree.map(jax.lax.stop_gradient, report)
-    failed = report.failed()
-    if not isinstance(failed, Tracer):
-        if failed:
-            _raise(report, jax.tree.map(np.asarray, _summarise(report)))
-        return out
-    shapes = eqx.filter_eval_shape(lambda report: report, report)
-    split = is_split()
-
-    def tell(summary):
-        # Large arrays would make the callback wait for the thread that it runs in.
-        summary = jax.tree.map(np.asarray, summary)
-        # Axes of devices and of batches, which are of length 1 where all samples have the same.
-        batch = np.broadcast_shapes(*(leaf.shape for leaf in jax.tree.leaves(summary)))
-        summary = jax.tree.map(lambda leaf: np.broadcast_to(leaf, batch), summary)
-        for sample in np.ndindex(batch):
-            _raise(shapes, jax.tree.map(lambda leaf, sample=sample: leaf[sample], summary))
-        return np.zeros(batch[:-1] if split else batch, np.int32)
-
-    def call(report):
-        summary = _summarise(report)
-        if split:
-            summary = jax.lax.all_gather(summary, DEVICES)
-        return jax.pure_callback(tell, jax.ShapeDtypeStruct((), jnp.int32), summary, vmap_method="expand_dims")
-
-    failed = eqxi.unvmap_any(failed)
-    if split:
-        # All devices stop together, with the same error: one that went on would wait for the others forever.
-        failed = jax.lax.pmax(failed.astype(jnp.int32), DEVICES) > 0
-    code = jax.lax.cond(failed, call, lambda report: jnp.int32(0), report)
-    # The result depends on the code, so that the check cannot be optimised away.
-    return jax.tree.map(lambda leaf: jnp.where(code == 0, leaf, jnp.zeros_like(leaf)), out)
-
-
-def is_split() -> bool:
-    """Whether this is traced for one of several devices that share a batch."""
-    try:
-        jax.lax.axis_size(DEVICES)
-    except NameError:
-        return False
-    return True
-
-
 def _joined(arrays: list[Array]) -> Array:
     return jnp.concatenate([array.reshape(-1) for array in arrays])
 
 
-def _summarise(report: Report) -> _Summary:
-    numbers = []
-    for group in report.groups:
-        dtype = max((check.values.dtype for check in group), key=lambda dtype: dtype.itemsize)
-        bad = _joined([jnp.broadcast_to(check.bad, check.values.shape) for check in group])
-        numbers.append(_first_bad(bad, _joined([check.values.astype(dtype) for check in group])))
-    return _Summary(
+def summarise(report: Report, depth: int) -> Summary:
+    """What is told of each sample. What all samples share keeps an axis of length 1."""
+    numbers = [_per_sample(_summarise_checks, group, depth) for group in report.groups(depth)]
+    return Summary(
         tuple(bad for bad, _ in numbers),
         tuple(value for _, value in numbers),
-        tuple(map(_summarise_layer, report.layers)),
+        tuple(_per_sample(_summarise_layer, layer, depth) for layer in report.layers),
     )
+
+
+def _per_sample(summarise: Callable[[Any], Any], part: Any, depth: int) -> Any:
+    """Something about every sample, of parts of a report whose first `depth` axes are batches."""
+    if not depth:
+        return summarise(part)
+    batch = jnp.broadcast_shapes(*(leaf.shape[:depth] for leaf in jax.tree.leaves(part)))
+    in_line = jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, (*batch, *leaf.shape[depth:])).reshape(-1, *leaf.shape[depth:]), part
+    )
+    return jax.tree.map(lambda leaf: leaf.reshape(batch), jax.vmap(summarise)(in_line))
+
+
+def _summarise_checks(group: tuple[Check, ...]) -> tuple[Array, Array]:
+    dtype = max((check.values.dtype for check in group), key=lambda dtype: dtype.itemsize)
+    bad = _joined([jnp.broadcast_to(check.bad, check.values.shape) for check in group])
+    return _first_bad(bad, _joined([check.values.astype(dtype) for check in group]))
 
 
 def _first_bad(bad: Bool[Array, " numbers"], values: Float[Array, " numbers"]) -> tuple[Array, Array]:
@@ -233,22 +201,45 @@ def _summarise_layer(layer: LayerReport) -> _LayerSummary:
     )
 
 
-def _raise(report: Report, summary: _Summary) -> None:
-    """Raise what the summary tells. Of the report, only names and shapes are looked at."""
+def problem_of(report: Report, summary: Summary) -> ValueError | SimulationError | None:
+    """The error of the first sample that failed. Of the report only names and shapes are looked at."""
+    for sample in np.ndindex(np.broadcast_shapes(*(leaf.shape for leaf in jax.tree.leaves(summary)))):
+        problem = _problem_of_sample(report, summary, sample)
+        if problem is not None:
+            return problem
+    return None
+
+
+def _problem_of_sample(
+    report: Report, summary: Summary, sample: tuple[int, ...]
+) -> ValueError | SimulationError | None:
     wrong = {}
-    for group, bad, value in zip(report.groups, summary.bad, summary.values, strict=True):
+    for group, bads, values in zip(report.groups(), summary.bad, summary.values, strict=True):
+        bad, value = _at(sample, bads), _at(sample, values)
         for check in group if bad >= 0 else ():
             if bad < check.values.size:
-                wrong[check.name] = _describe_check(check, bad, value)
+                wrong[check.name] = _named(sample, bads) + _describe_check(check, bad, value)
                 break
             bad = bad - check.values.size
     for check in report.checks:
         if check.name in wrong:
-            raise ValueError(wrong[check.name])
+            return ValueError(wrong[check.name])
     for layer, told in zip(report.layers, summary.layers, strict=True):
-        problem = _describe_layer(layer, told)
+        problem = _describe_layer(layer, jax.tree.map(lambda leaf: _at(sample, leaf), told))
         if problem:
-            raise SimulationError(problem)
+            return SimulationError(_named(sample, told.count) + problem)
+    return None
+
+
+def _at(sample: tuple[int, ...], leaf: Any) -> Any:
+    """The entry of a sample, in an array with an axis of length 1 where all samples share it."""
+    return leaf[tuple(i if length > 1 else 0 for i, length in zip(sample, leaf.shape, strict=True))]
+
+
+def _named(sample: tuple[int, ...], leaf: Any) -> str:
+    """How a sentence about a sample begins; empty if there is no batch, or if all of it share what is wrong."""
+    own = [i for i, length in zip(sample, leaf.shape, strict=True) if length > 1]
+    return "" if not own else f"sample {own[0] if len(own) == 1 else own}: "
 
 
 def _describe_check(check: Check, bad, value) -> str:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..flows.base import AbstractFlow
 from .declared import Declaration, declarations_of, make_constructor
+from .parameter import assign
 
 
 class NeuronModel(eqx.Module):
@@ -51,6 +52,9 @@ class NeuronModel(eqx.Module):
             )
         elif cls._declared and not cls._has_own_constructor:
             cls.__init__ = make_constructor(cls._declared, cls.channels)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        assign(self, name, value)
 
     def init_state(self, n_neurons: int) -> Float[Array, "neurons channels"]:
         """The state at time 0; by default `y0`, if there is a declared `initial_state` of this name."""

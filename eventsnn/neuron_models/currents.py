@@ -164,7 +164,7 @@ class FunctionCurrent(AbstractCurrent):
     - `times`: when it jumps or has a kink, in ms. Between them it has to be smooth.
     """
 
-    function: Callable[[Array], Array]
+    function: Callable[[Array], Array] = eqx.field(static=True)
     times: tuple[Parameter, ...]
 
     def __init__(self, function: Callable[[Array], Array], breakpoints: Sequence[float] = ()):
@@ -172,6 +172,10 @@ class FunctionCurrent(AbstractCurrent):
             raise TypeError(f"function is {function!r}, expected a function of time")
         if jax.tree.leaves(eqx.filter(function, eqx.is_array)):
             raise TypeError("function holds arrays, expected none: subclass AbstractCurrent, with a Parameter for each")
+        try:
+            hash(function)
+        except TypeError as error:
+            raise TypeError(f"function is {function!r}, which has no hash: pass a function or a lambda") from error
         self.function = function
         times = checked_array("breakpoints", breakpoints, ((len(breakpoints),),), float)
         self.times = tuple(map(Parameter, times))

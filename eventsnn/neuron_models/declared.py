@@ -9,10 +9,20 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import ArrayLike
+from jaxtyping import Array, ArrayLike
 
 from .bias import make_bias
-from .parameter import ANY, POSITIVE, Bounds, Parameter, described, make_parameter, make_state, trainable_names
+from .parameter import (
+    ANY,
+    POSITIVE,
+    Bounds,
+    Parameter,
+    checked_array,
+    described,
+    make_parameter,
+    make_state,
+    trainable_names,
+)
 
 _HYPERPARAMETER, _STATE, _BIAS = "hyperparameter", "state", "bias"
 
@@ -107,11 +117,8 @@ def make_constructor(declared: Mapping[str, Declaration], channels: Sequence[str
         for name, declaration in declared.items():
             if declaration.kind == _BIAS:
                 made = make_bias(n_neurons, values["init_bias"], values["blim"], values["bmean"], dtype, key)
-            elif declaration.kind == _STATE:
-                shape = (n_neurons, len(channels))
-                made = make_state(name, _with_values(self, values[name], n_neurons), shape, dtype, trainable=chosen)
             else:
-                made = make_number(name, declaration, values[name], n_neurons, dtype, chosen)
+                made = make_value(self, name, declaration, values[name], n_neurons, dtype, chosen)
             setattr(self, name, made)
 
     constructor: Any = __init__
@@ -119,6 +126,18 @@ def make_constructor(declared: Mapping[str, Declaration], channels: Sequence[str
     constructor.__doc__ = _text(declared, channels)
     constructor.made_from_declarations = True
     return constructor
+
+
+def make_value(
+    model: Any, name: str, declaration: Declaration, value: Any, n_neurons: int, dtype: Any, trainable: Iterable[str]
+) -> Parameter | Array:
+    """What becomes of a number of a `model` that is given a `value`."""
+    if declaration.kind == _STATE:
+        shape = (n_neurons, len(model.channels))
+        return make_state(name, _with_values(model, value, n_neurons), shape, dtype, trainable=trainable)
+    if declaration.kind == _BIAS:
+        return jnp.broadcast_to(checked_array(name, value, ((), (n_neurons,)), dtype), (n_neurons,))
+    return make_number(name, declaration, value, n_neurons, dtype, trainable)
 
 
 def _with_values(model: Any, row: Any, n_neurons: int) -> Any:

@@ -1,21 +1,43 @@
 """Hyperparameters of neurons: scalar or one per neuron, fixed or trainable."""
 
+import contextlib
+import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 Bounds: TypeAlias = tuple[float, float]
 """Between which numbers a parameter lies, these themselves excluded."""
 
 ANY: Bounds = (-math.inf, math.inf)
 POSITIVE: Bounds = (0.0, math.inf)
+
+
+def replaced(module: Any, **fields: Any) -> Any:
+    """The same module with other values in some of its fields, static ones included."""
+    new = object.__new__(type(module))
+    for field in dataclasses.fields(module):
+        value = fields[field.name] if field.name in fields else getattr(module, field.name)
+        object.__setattr__(new, field.name, value)
+    return new
+
+
+def assign(module: Any, name: str, value: Any, what: str | None = None) -> None:
+    """Set a field in the constructor; later raise an error that says what to write. `what` is its name for `with_`."""
+    try:
+        eqx.Module.__setattr__(module, name, value)
+    except dataclasses.FrozenInstanceError:
+        raise dataclasses.FrozenInstanceError(
+            f"{type(module).__name__}.{name} cannot be assigned to, networks stay as they are: write "
+            f"net = net.with_({what or name}=...), which gives a new one"
+        ) from None
 
 
 class Parameter(eqx.Module):
@@ -34,6 +56,9 @@ class Parameter(eqx.Module):
     trainable: bool = eqx.field(static=True, default=False)
     bounds: Bounds = eqx.field(static=True, default=ANY)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        assign(self, name, value, what="tmem")
+
     def frozen(self) -> "Parameter":
         """The same parameter, without a gradient if it is fixed."""
         return self if self.trainable else Parameter(jax.lax.stop_gradient(self.value), False, self.bounds)
@@ -50,6 +75,54 @@ class Parameter(eqx.Module):
         """Which of the values are not between the bounds, or not finite."""
         lower, upper = self.bounds
         return ~(jnp.isfinite(self.value) & (self.value > lower) & (self.value < upper))
+
+
+class WholeNumbers(eqx.Module):
+    """Whole numbers or a mask, written as floating point numbers.
+
+    Every leaf of a network is made of these, so that `jax.grad` and optax take the network as it is.
+
+    - `digits`: to the base 2¹⁶ where there are several, the last axis of them; exact in every precision.
+    - `is_mask`: whether they stand for `True` and `False`.
+    """
+
+    digits: Float[Array, "*shape digits"]
+    is_mask: bool = eqx.field(static=True)
+
+    def __init__(self, numbers: ArrayLike, dtype, below: int = 2):
+        """**Arguments:** the `numbers`, 0 … `below - 1`, or a mask; and the `dtype` to write them in."""
+        self.is_mask = numbers.dtype == bool if isinstance(numbers, jax.Array) else np.asarray(numbers).dtype == bool
+        # Known even while a function that makes networks is being compiled.
+        with contextlib.nullcontext() if isinstance(numbers, Tracer) else jax.ensure_compile_time_eval():
+            numbers = jnp.asarray(numbers, jnp.int32)
+            several = below > 2 ** (jnp.finfo(dtype).nmant + 1)
+            digits = [numbers // _BASE, numbers % _BASE] if several else [numbers]
+            self.digits = jnp.stack(digits, axis=-1).astype(dtype)
+
+    @property
+    def value(self) -> Int[Array, "*shape"] | Bool[Array, "*shape"]:
+        """What they stand for."""
+        return self._read(jnp, jax.lax.stop_gradient(self.digits))
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        """The same for NumPy, where they are known."""
+        value = self._read(np, np.asarray(self.digits))
+        return value if dtype is None else value.astype(dtype)
+
+    def check(self) -> tuple[Array, Array]:
+        """The first of the floating point numbers, and whether any is not what was written."""
+        digits = jax.lax.stop_gradient(self.digits)
+        bad = (digits != jnp.round(digits)) | (digits < 0) | (digits > 1 if self.is_mask else False)
+        return digits.reshape(-1)[jnp.argmax(bad)], jnp.any(bad)
+
+    def _read(self, numpy: Any, digits: Any) -> Any:
+        numbers = numpy.round(digits).astype(numpy.int32)
+        if self.is_mask:
+            return numbers[..., 0] > 0
+        return numbers[..., 0] if digits.shape[-1] == 1 else numbers[..., 0] * _BASE + numbers[..., 1]
+
+
+_BASE = 2**16
 
 
 def described(bounds: Bounds) -> str:
@@ -81,15 +154,16 @@ def per_neuron(tree: PyTree, n_neurons: int) -> PyTree:
 def trainable(network: PyTree) -> PyTree:
     """A filter for `equinox.partition` and optax: `True` for what receives gradients.
 
-    That is every floating point array, except for hyperparameters that are fixed.
+    That is every floating point array, except for hyperparameters that are fixed, and for masks and indices.
     """
 
     def marked(leaf):
-        if isinstance(leaf, Parameter):
-            return jax.tree.map(lambda _: leaf.trainable, leaf)
+        if isinstance(leaf, Parameter | WholeNumbers):
+            receives = isinstance(leaf, Parameter) and leaf.trainable
+            return jax.tree.map(lambda _: receives, leaf)
         return eqx.is_inexact_array(leaf)
 
-    return jax.tree.map(marked, network, is_leaf=_is_parameter)
+    return jax.tree.map(marked, network, is_leaf=lambda leaf: isinstance(leaf, Parameter | WholeNumbers))
 
 
 def _is_parameter(leaf) -> bool:
