@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from .neuron_models import NeuronModel
 from .neuron_models.parameter import Parameter, reject_unfit_times
@@ -65,8 +65,9 @@ class UnitsWarning(UserWarning):
 
 # What lies within this part of something else is likely to be in seconds, and the other in milliseconds.
 _FAR = 1e-3
-# A run that is shorter than this part of every time constant shows nothing of the neurons.
-_SHORT = 1e-2
+# A run that is shorter than this part of every time constant shows nothing of the neurons, and one of which they are
+# more than a million times as long is one of neurons without a leak.
+_SHORT, _ENDLESS = 1e-2, 1e6
 # No neuron is this fast, in ms. Without it a run of minutes would look as if time constants were in seconds.
 _FAST = 0.1
 _EXPECTED = "eventsnn takes all times in one unit, ms by default: multiply seconds by 1e3"
@@ -77,15 +78,15 @@ _has_warned = False
 def check_time_constants(neurons: Any, max_solver_time: float) -> None:
     """Warn if all time constants of a network are out of proportion to the length of its runs."""
     held = _time_constants(neurons)
-    if held is None:
+    if not held.size:
         return
-    shortest, longest = held
+    shortest, longest = float(held.min()), float(held.max())
     if longest <= _FAR * max_solver_time and longest < _FAST:
         _warn(
             f"the longest time constant is {longest:g} ms, and max_solver_time = {max_solver_time:g} ms is more than "
             f"a thousand times as long. Are the time constants in seconds? {_EXPECTED}"
         )
-    elif max_solver_time <= _SHORT * shortest:
+    elif max_solver_time <= _SHORT * shortest and shortest < _ENDLESS * max_solver_time:
         _warn(
             f"max_solver_time is {max_solver_time:g} ms, and the shortest time constant, {shortest:g} ms, is more than "
             f"a hundred times as long. Is max_solver_time in seconds? {_EXPECTED}"
@@ -97,10 +98,8 @@ def check_input_times(neurons: Any, in_spikes: Array, max_solver_time: float) ->
     if _has_warned or isinstance(in_spikes, Tracer):
         return
     held = _time_constants(neurons)
-    if held is None:
-        return
-    # A time constant that is longer than the run stands for one without end.
-    longest = held[1] if held[1] <= max_solver_time else held[0]
+    # One that is longer than the run may stand for a neuron without a leak.
+    longest = float(np.max(held, where=held <= max_solver_time, initial=0.0))
     times = np.asarray(in_spikes)
     last = float(np.max(times, where=np.isfinite(times), initial=0.0))
     if 0 < last <= _FAR * longest:
@@ -110,13 +109,12 @@ def check_input_times(neurons: Any, in_spikes: Array, max_solver_time: float) ->
         )
 
 
-def _time_constants(neurons: Any) -> tuple[float, float] | None:
-    """The shortest and the longest time constant of a layer or of several, where they are known."""
+def _time_constants(neurons: Any) -> Float[np.ndarray, " numbers"]:
+    """All time constants of a layer or of several, none where they are unknown."""
     values = list(_declared_time_constants(neurons))
     if not values or any(isinstance(value, Tracer) for value in values):
-        return None
-    numbers = [np.asarray(value) for value in values]
-    return float(min(np.min(value) for value in numbers)), float(max(np.max(value) for value in numbers))
+        return np.zeros(0)
+    return np.concatenate([np.ravel(np.asarray(value, float)) for value in values])
 
 
 def _declared_time_constants(tree: Any) -> Iterator[Array]:

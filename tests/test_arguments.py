@@ -273,6 +273,7 @@ def test_what_is_in_proportion_is_not_warned_of(not_warned):
         # A run of minutes, a membrane without a leak, and neurons that differ.
         FFEvNN([2], 1, LIF, 1e5, KEY, wmean=9.0),
         FFEvNN([2], 1, LIF, 40.0, KEY, wmean=9.0, tmem=1e9),
+        FFEvNN([2], 1, DeltaLIF, 40.0, KEY, wmean=9.0, tmem=1e12),
         FFEvNN([2], 1, LIF, 40.0, KEY, wmean=9.0, tmem=np.array([0.02, 20.0])),
     ]
     for one in made:

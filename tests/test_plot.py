@@ -278,7 +278,7 @@ def test_weights_of_something_else_are_an_error():
     with pytest.raises(ValueError, match="limit is 0.0, expected a weight greater than 0"):
         plot_weights(Dense(1, 1, wmean=0.0), 0.0)
     with pytest.raises(ValueError, match="a picture of 10000 x 10000 weights is too large"):
-        plot_weights(Sparse(10_000, 10_000, [[0, 0]]))
+        plot_weights(Sparse(10_000, 10_000, [[0, 0]], wmean=0.0))
 
 
 def test_shapes_that_do_not_fit_are_an_error():
