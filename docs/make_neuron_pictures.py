@@ -286,7 +286,7 @@ def draw_izhikevich() -> None:
         360.0,
         size=8,
         y0=resting(numbers["a"], numbers["b"], held),
-        current=es.StepCurrent(amplitude, start, stop),
+        current=es.StepCurrent(amplitude, start=start, stop=stop),
         **numbers,
     )
     run = up_to(look(net, n_times=3000), 30.0)
@@ -460,12 +460,12 @@ def draw_wrappers() -> None:
 
 def draw_currents() -> None:
     currents = [
-        ("StepCurrent", es.StepCurrent(2.0, 10.0, 60.0), lambda t: 2.0 * ((t >= 10) & (t < 60))),
-        ("RampCurrent", es.RampCurrent(0.0, 3.0, 10.0, 80.0), lambda t: np.clip((t - 10) / 70 * 3, 0, 3)),
-        ("SineCurrent", es.SineCurrent(3.0, 25.0), lambda t: 3 * np.sin(2 * np.pi * 25 * t / 1000)),
+        ("StepCurrent", es.StepCurrent(2.0, start=10.0, stop=60.0), lambda t: 2.0 * ((t >= 10) & (t < 60))),
+        ("RampCurrent", es.RampCurrent(0.0, 3.0, start=10.0, stop=80.0), lambda t: np.clip((t - 10) / 70 * 3, 0, 3)),
+        ("SineCurrent", es.SineCurrent(3.0, frequency=25.0), lambda t: 3 * np.sin(2 * np.pi * 25 * t / 1000)),
         (
             "StepCurrent + SineCurrent",
-            es.StepCurrent(2.0, 10.0, 60.0) + es.SineCurrent(0.8, 80.0),
+            es.StepCurrent(2.0, start=10.0, stop=60.0) + es.SineCurrent(0.8, frequency=80.0),
             lambda t: 2.0 * ((t >= 10) & (t < 60)) + 0.8 * np.sin(2 * np.pi * 80 * t / 1000),
         ),
     ]

@@ -3,6 +3,7 @@
 from .analysis import Traces as Traces
 from .analysis import fi_curve as fi_curve
 from .analysis import firing_rates as firing_rates
+from .analysis import mean_interval_rates as mean_interval_rates
 from .analysis import sample_traces as sample_traces
 from .connections import Dense as Dense
 from .connections import Sparse as Sparse
@@ -52,6 +53,7 @@ from .neuron_models import initial_state as initial_state
 from .neuron_models import izhikevich_regime as izhikevich_regime
 from .neuron_models.check import check_neuron_model as check_neuron_model
 from .neuron_models.parameter import trainable as trainable
+from .times import UnitsWarning as UnitsWarning
 from .training.bounds import within_bounds as within_bounds
 
 __version__ = "0.1.0"

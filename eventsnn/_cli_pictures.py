@@ -41,7 +41,7 @@ def draw_pictures(
 
 def _plane(folder: Path, data: YinYang, spike_times: np.ndarray) -> Path:
     (ax,) = new_axes(1, (5.6, 5.4))
-    plot_plane(data.points, data.labels, predicted_classes(spike_times), CLASS_NAMES, ax=ax)
+    plot_plane(data.points, data.labels, predicted=predicted_classes(spike_times), class_names=CLASS_NAMES, ax=ax)
     return _write(folder / "plane.png", ax)
 
 

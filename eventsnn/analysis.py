@@ -1,6 +1,7 @@
 """What researchers read off a run: states sampled around the spikes, and firing rates."""
 
 import inspect
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from jaxtyping import ArrayLike, Float, PRNGKeyArray
 from .arguments import checked_count
 from .evnn import EvNN, FFEvNN
 from .neuron_models import NeuronModel
+from .neuron_models.parameter import reject_unfit_times
 
 # Just before a spike are that many units in the last place, twice what its time may be off.
 _BEFORE = 8
@@ -89,28 +91,52 @@ def sample_traces(
     return Traces(times, states, spikes, chosen, _model_of(net, layer).channels)
 
 
-def firing_rates(spike_times: Float[ArrayLike, "... spikes"], t_start: float = 0.0) -> Float[np.ndarray, "..."]:
-    """The rate of every spike train in Hz: one over the mean interval between spikes from `t_start` on.
+def firing_rates(
+    spike_times: Float[ArrayLike, "... spikes"], duration: float, *, transient: float = 0.0
+) -> Float[np.ndarray, "..."]:
+    """The rate of every spike train in Hz: how many spikes there are, over how long that took.
 
-    A train with fewer than two spikes there has the rate 0: it takes two to see an interval.
+    Spikes count from `transient` to `duration`, and are divided by the time between the two.
 
-    >>> print(firing_rates([[1.0, 11.0, 21.0], [5.0, jnp.inf, jnp.inf]]))
+    >>> print(firing_rates([[1.0, 11.0, 21.0], [5.0, jnp.inf, jnp.inf]], 200.0))
+    [15.  5.]
+
+    **Arguments:**
+
+    - `spike_times`: in ms, in any order, padded with `inf`, as `spikes_until_t` gives them.
+    - `duration`: how long the run was, in ms.
+    - `transient`: how much of its start to leave out, in ms.
+
+    **Raises:** `ValueError` if a time is nan, or if `transient` is not before `duration`.
+    """
+    times = _spike_times(spike_times)
+    if np.ndim(duration) or not 0 <= transient < duration < math.inf:
+        raise ValueError(
+            f"transient is {transient} and duration {duration}, expected times in ms with 0 <= transient < duration"
+        )
+    return 1000.0 * ((times >= transient) & (times <= duration)).sum(axis=-1) / (duration - transient)
+
+
+def mean_interval_rates(
+    spike_times: Float[ArrayLike, "... spikes"], *, transient: float = 0.0
+) -> Float[np.ndarray, "..."]:
+    """The rate of every spike train in Hz: one over the mean interval between its spikes.
+
+    For regular trains it does not depend on where the run began and ended, as `firing_rates` does. A train with fewer
+    than two spikes has the rate 0: it takes two to see an interval.
+
+    >>> print(mean_interval_rates([[1.0, 11.0, 21.0], [5.0, jnp.inf, jnp.inf]]))
     [100.   0.]
 
     **Arguments:**
 
     - `spike_times`: in ms, in any order, padded with `inf`, as `spikes_until_t` gives them.
-    - `t_start`: how long a transient to leave out, in ms.
+    - `transient`: spikes before this time in ms are left out.
 
     **Raises:** `ValueError` if a time is nan, or if all spikes of a train are at the same instant.
     """
-    times = np.asarray(spike_times, float)
-    if times.ndim == 0:
-        raise ValueError(f"spike_times is {spike_times}, expected an array of shape (..., spikes)")
-    if np.isnan(times).any():
-        where = ", ".join(map(str, np.argwhere(np.isnan(times))[0]))
-        raise ValueError(f"spike_times[{where}] is nan: use inf where there is no spike")
-    kept = np.isfinite(times) & (times >= t_start)
+    times = _spike_times(spike_times)
+    kept = np.isfinite(times) & (times >= transient)
     several = kept.sum(axis=-1) > 1
     first = np.min(times, axis=-1, where=kept, initial=np.inf)
     last = np.max(times, axis=-1, where=kept, initial=-np.inf)
@@ -118,6 +144,17 @@ def firing_rates(spike_times: Float[ArrayLike, "... spikes"], t_start: float = 0
         raise ValueError(f"all spikes of a train are at {first[several & (first == last)][0]:g} ms: it has no rate")
     intervals = np.where(several, kept.sum(axis=-1) - 1, 0)
     return 1000.0 * intervals / np.where(several, last - first, 1.0)
+
+
+def _spike_times(spike_times: ArrayLike) -> np.ndarray:
+    reject_unfit_times("spike_times", spike_times)
+    times = np.asarray(spike_times, float)
+    if times.ndim == 0:
+        raise ValueError(f"spike_times is {spike_times}, expected an array of shape (..., spikes)")
+    if np.isnan(times).any():
+        where = ", ".join(map(str, np.argwhere(np.isnan(times))[0]))
+        raise ValueError(f"spike_times[{where}] is nan: use inf where there is no spike")
+    return times
 
 
 def fi_curve(
@@ -132,7 +169,7 @@ def fi_curve(
 ) -> Float[np.ndarray, " currents"]:
     """The firing rate in Hz at each bias current: all neurons of one layer, which have no input.
 
-    A rate below two spikes in `duration - transient` is 0.
+    Rates are those of `mean_interval_rates`: below two spikes in `duration - transient` the rate is 0.
 
     **Arguments:**
 
@@ -169,7 +206,7 @@ def fi_curve(
     record = layer.record(np.zeros((0, 0)))
     times, who = np.asarray(record.times[0]), np.asarray(record.neurons[0])
     trains = [times[who == neuron] for neuron in range(len(currents))]
-    return np.array([firing_rates(train, transient) for train in trains])
+    return np.array([mean_interval_rates(train, transient=transient) for train in trains])
 
 
 def _model_of(net: FFEvNN | EvNN, layer: int) -> NeuronModel:

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike
+from jaxtyping import ArrayLike, PRNGKeyArray
 
 from .connections import CONNECTION_TRAINABLE
 from .neuron_models import NeuronModel
 from .neuron_models.declared import keywords_of
+from .neuron_models.parameter import reject_unfit_times
 
 # The errors of steps add up over a run, and grow while a neuron approaches its threshold slowly. Each
 # step is therefore held to this fraction of the tolerance that was asked for.
@@ -34,13 +35,18 @@ CONNECTION_NAMES = (
 )
 
 
-def as_floats(name: str, value: ArrayLike, dtype) -> Array:
-    array = value if isinstance(value, jax.Array) else np.asarray(value)
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"{name} has dtype {array.dtype}, expected floating point numbers: pass times in ms as floats")
-    if isinstance(array, jax.Array) and array.dtype != dtype:
-        raise TypeError(f"{name} has dtype {array.dtype}, expected {jnp.dtype(dtype)}: use {name}.astype(net.dtype)")
-    return jnp.asarray(array, dtype)
+def check_order(order: str, **others: Any) -> None:
+    """A `TypeError` for a neuron model in the place of another argument."""
+    for name, value in others.items():
+        first: Any = value[0] if isinstance(value, list | tuple) and value else value
+        if _is_model(first):
+            raise TypeError(f"{name} is {first.__name__}, a neuron model: write the arguments in the order {order}")
+
+
+def checked_key(key: Any) -> PRNGKeyArray:
+    if not hasattr(key, "dtype") or jnp.issubdtype(key.dtype, jnp.floating) or not np.size(key):
+        raise TypeError(f"key is {key!r}, expected a JAX random key: pass jax.random.PRNGKey(0)")
+    return key
 
 
 def checked_sizes(layers: Sequence[int]) -> tuple[int, ...]:
@@ -53,9 +59,7 @@ def checked_sizes(layers: Sequence[int]) -> tuple[int, ...]:
 
 
 def checked_size(name: str, value: int) -> int:
-    if isinstance(value, bool) or int(value) != value or value < 0:
-        raise ValueError(f"{name} is {value!r}, expected a whole number, 0 or more")
-    return int(value)
+    return _whole_number(name, value, 0)
 
 
 def checked_mask(name: str, value: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray:
@@ -80,7 +84,11 @@ def checked_dtype(dtype) -> Any:
 
 
 def checked_time(name: str, value: float) -> float:
-    value = float(value)
+    reject_unfit_times(name, value)
+    try:
+        value = float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} is {value!r}, expected a finite time in ms greater than 0") from error
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name} is {value}, expected a finite time in ms greater than 0")
     return value
@@ -99,8 +107,16 @@ def checked_engine(value: str) -> str:
 
 
 def checked_count(name: str, value: int) -> int:
-    if isinstance(value, bool) or int(value) != value or value < 1:
-        raise ValueError(f"{name} is {value!r}, expected a whole number, 1 or more")
+    return _whole_number(name, value, 1)
+
+
+def _whole_number(name: str, value: Any, least: int) -> int:
+    try:
+        fine = not isinstance(value, bool) and int(value) == value and value >= least
+    except (TypeError, ValueError, OverflowError):
+        fine = False
+    if not fine:
+        raise ValueError(f"{name} is {value!r}, expected a whole number, {least} or more")
     return int(value)
 
 
@@ -172,9 +188,13 @@ def one_model_per_layer(neuron_model, n_layers: int) -> list[type[NeuronModel]]:
     if len(models) != n_layers:
         raise ValueError(f"neuron_model has {len(models)} entries, expected one for each of the {n_layers} layers")
     for model in models:
-        if not (inspect.isclass(model) and issubclass(model, NeuronModel)):
+        if not _is_model(model):
             raise TypeError(f"neuron_model is {model!r}, expected a class that subclasses NeuronModel")
     return models
+
+
+def _is_model(value: Any) -> bool:
+    return inspect.isclass(value) and issubclass(value, NeuronModel)
 
 
 def one_value_per_layer(hyperparameters: dict[str, Any], n_layers: int) -> dict[str, list[Any]]:

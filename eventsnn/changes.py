@@ -45,7 +45,7 @@ OF_CONNECTIONS = ("weights", "delays", "axonal_delays")
 _OPTIONS = {
     "max_solver_time": lambda value: checked_time("max_solver_time", value),
     "solver_stepsize": lambda value: checked_time("solver_stepsize", value),
-    "max_event_steps": lambda value: checked_count("max_event_steps", value),
+    "max_event_steps": lambda value: None if value is None else checked_count("max_event_steps", value),
     "max_steps": lambda value: checked_count("max_steps", value),
     "min_slope": checked_slope,
     "engine": checked_engine,
@@ -143,6 +143,8 @@ def _shapes(part: Part) -> dict[str, tuple[int, ...]]:
 def changed_options(net: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a network that change. What followed from others follows from them again."""
     new = {name: check(changes[name]) for name, check in _OPTIONS.items() if name in changes}
+    if "weights" in changes:
+        new["weightless"] = False
     t_end = new.get("max_solver_time", net.max_solver_time)
     if "solver_stepsize" not in new and net.solver_stepsize == net.max_solver_time / 50:
         new["solver_stepsize"] = t_end / 50

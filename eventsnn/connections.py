@@ -1,5 +1,6 @@
 """Connections between layers: the only owner of weights and delays."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,7 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from .neuron_models.parameter import Parameter, WholeNumbers, assign, checked_array, reject, trainable_names
+from .neuron_models.parameter import (
+    Parameter,
+    WholeNumbers,
+    assign,
+    checked_array,
+    reject,
+    reject_unfit_times,
+    trainable_names,
+)
 
 
 class Dense(eqx.Module):
@@ -38,8 +47,8 @@ class Dense(eqx.Module):
         n_neurons: int,
         *,
         init_weights: ArrayLike | None = None,
-        wlim: float | None = None,
-        wmean: float = 0.0,
+        wlim: ArrayLike | None = None,
+        wmean: ArrayLike | None = None,
         fan_in_mode: str | None = None,
         wmask: ArrayLike | None = None,
         ports: Sequence[str] = (),
@@ -56,7 +65,7 @@ class Dense(eqx.Module):
         - `n_inputs`, `n_neurons`: the shape.
         - `init_weights`: a scalar or an array `(n_inputs, n_neurons)`, used as it is.
         - `wlim`, `wmean`: without `init_weights`, weights are uniform in `wmean ± wlim/2`, drawn with
-            `key`. `wlim=None` makes all of them `wmean`.
+            `key`. Without `wlim` all of them are `wmean`, and without `wmean` their mean is 0.
         - `ports`: the names of the neurons' ports. With any, weights have one more axis for them, and
             `init_weights`, `wlim` and `wmean` may be arrays with one number for each.
         - `fan_in_mode`: divides the drawn weights by the square root of `n_inputs` (`"sqrt"`), by
@@ -67,9 +76,9 @@ class Dense(eqx.Module):
         - `init_axonal_delays`, `axonal_dlim`: the same for axonal delays; an array is `(n_inputs,)`.
         - `trainable`: which of `"delays"` and `"axonal_delays"` receive gradients. Weights always do.
 
-        **Raises:** `ValueError` if a number is not finite or has the wrong shape, if a delay is
-        negative, if something is given both as it is and to be drawn, if a key is missing, or if
-        delays are to be trained and there are none.
+        **Raises:** `ValueError` if there are no weights, if a number is not finite or has the wrong shape, if a
+        delay is negative, if something is given both as it is and to be drawn, if a key is missing, or if
+        delays are to be trained and there are none; `TypeError` for delays in half precision.
         """
         shape = (n_inputs, n_neurons)
         self.weights = _make_weights(shape, ports, init_weights, wlim, wmean, fan_in_mode, n_inputs, dtype, key)
@@ -113,8 +122,8 @@ class Sparse(eqx.Module):
         synapses: ArrayLike,
         *,
         init_weights: ArrayLike | None = None,
-        wlim: float | None = None,
-        wmean: float = 0.0,
+        wlim: ArrayLike | None = None,
+        wmean: ArrayLike | None = None,
         fan_in_mode: str | None = None,
         ports: Sequence[str] = (),
         init_delays: ArrayLike | None = None,
@@ -163,6 +172,11 @@ class Sparse(eqx.Module):
 
 
 CONNECTION_TRAINABLE = ("delays", "axonal_delays")
+WEIGHT_NAMES = ("init_weights", "wlim", "wmean")
+WAYS_TO_WEIGHTS = (
+    "pass init_weights=... (a number or an array, used as it is; 0.0 if there shall be none), wmean=... (one weight "
+    "for all), or wmean=... and wlim=... (drawn uniformly from wmean ± wlim/2)"
+)
 
 
 def _make_weights(shape, ports, init_weights, wlim, wmean, fan_in_mode, fan_in, dtype, key) -> Array:
@@ -170,6 +184,9 @@ def _make_weights(shape, ports, init_weights, wlim, wmean, fan_in_mode, fan_in, 
         raise ValueError(f"fan_in_mode is {fan_in_mode!r}, expected None, 'sqrt' or 'linear'")
     each = (len(ports),) if ports else ()
     whole = (*shape, *each)
+    if init_weights is None and wlim is None and wmean is None and math.prod(whole):
+        raise ValueError(f"there are no weights: {WAYS_TO_WEIGHTS}")
+    wmean = 0.0 if wmean is None else wmean
     if init_weights is not None:
         if wlim is not None or np.any(np.asarray(wmean) != 0.0) or fan_in_mode is not None:
             raise ValueError("init_weights is used as it is: do not pass wlim, wmean or fan_in_mode with it")
@@ -203,6 +220,8 @@ def _make_all_delays(
 
 def _make_delays(name, shape, given, limit_name, limit, names, dtype, key) -> Parameter | None:
     init = f"init_{name}"
+    reject_unfit_times(init, given)
+    reject_unfit_times(limit_name, limit)
     if given is not None and limit is not None:
         raise ValueError(f"{init} is used as it is: do not pass {limit_name} with it")
     if given is not None:

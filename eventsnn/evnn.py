@@ -15,7 +15,9 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from .arguments import (
     check_names,
+    check_order,
     checked_count,
+    checked_key,
     checked_mask,
     checked_sizes,
     one_model_per_layer,
@@ -35,6 +37,8 @@ from .network import AbstractNetwork
 from .network import Record as Record
 from .neuron_models import NeuronModel
 from .neuron_models.parameter import WholeNumbers, replaced
+from .times import check_time_constants
+from .weightless import input_without_effect, is_weightless, reject_silence
 
 
 class FFEvNN(AbstractNetwork):
@@ -68,7 +72,7 @@ class FFEvNN(AbstractNetwork):
         key: PRNGKeyArray,
         *,
         solver_stepsize: float | None = None,
-        max_event_steps: int = 1000,
+        max_event_steps: int | None = None,
         output_no_spike_value: float = math.inf,
         dtype=jnp.float32,
         rtol: float | None = None,
@@ -90,7 +94,8 @@ class FFEvNN(AbstractNetwork):
         - `key`: a JAX random key for weights, delays and biases.
         - `solver_stepsize`: the first step in ms, or the step of a constant step size; by default
             a fiftieth of `max_solver_time`.
-        - `max_event_steps`: how many spikes a layer may emit in one run.
+        - `max_event_steps`: how many spikes a layer may emit in one run, by default 20 for each of its neurons, and at
+            least 1000.
         - `output_no_spike_value`: what queries give where there is no spike.
         - `dtype`: `jnp.float32` or `jnp.float64` (which needs `jax.config.update("jax_enable_x64", True)`).
         - `rtol`, `atol`: tolerances of the state of every neuron, by default 1e-4 and `rtol / 100`.
@@ -113,8 +118,11 @@ class FFEvNN(AbstractNetwork):
             holds for all layers. `trainable` names what receives gradients besides weights and
             biases: hyperparameters of the neurons, `"delays"`, `"axonal_delays"`.
 
-        **Raises:** `TypeError` for an unknown keyword, `ValueError` for a value out of range.
+        **Raises:** `TypeError` for an unknown keyword, `ValueError` for a value out of range, and where nothing
+        could happen: no weights (`init_weights`, `wmean` or `wlim`), and neurons that do not move without input.
         """
+        order = "FFEvNN(layers, in_size, neuron_model, max_solver_time, key)"
+        check_order(order, layers=layers, in_size=in_size, max_solver_time=max_solver_time, key=key)
         self.layers = checked_sizes(layers)
         self._set_options(
             in_size,
@@ -135,17 +143,25 @@ class FFEvNN(AbstractNetwork):
         models = one_model_per_layer(neuron_model, len(self.layers))
         per_layer = one_value_per_layer(hyperparameters, len(self.layers))
         check_names(hyperparameters, models, inspect.signature(type(self)).parameters)
-        weight_keys = jax.random.split(key, 2 * len(self.layers))
-        neurons, connections = [], []
+        weight_keys = jax.random.split(checked_key(key), 2 * len(self.layers))
+        neurons, connections, weightless = [], [], []
         for number, (model, size) in enumerate(zip(models, self.layers, strict=True)):
             given = {name: values[number] for name, values in per_layer.items()}
             of_synapses, own = split_arguments(given, model, models)
             n_inputs = self.layers[number - 1] if number else self.in_size
-            common: Any = {"dtype": self.dtype, "key": weight_keys[2 * number], "ports": model.ports}
-            connections.append(Dense(n_inputs, size, **common, **of_synapses))
             build: Any = model
             neurons.append(build(size, dtype=self.dtype, key=weight_keys[2 * number + 1], **own))
+            weightless.append(is_weightless(of_synapses))
+            if weightless[-1]:
+                of_synapses["wmean"] = 0.0
+            common: Any = {"dtype": self.dtype, "key": weight_keys[2 * number], "ports": model.ports}
+            connections.append(Dense(n_inputs, size, **common, **of_synapses))
         self.neurons, self.connections = tuple(neurons), tuple(connections)
+        for number, (model, connection) in enumerate(zip(self.neurons, self.connections, strict=True)):
+            if weightless[number] and connection.weights.size:
+                reject_silence(f"layer {number}", model, self.layers[number], self.max_solver_time)
+        self.weightless = weightless[0]
+        check_time_constants(self.neurons, self.max_solver_time)
 
     def state_at_t(
         self, in_spikes: ArrayLike, times: ArrayLike, *, layer: int = -1
@@ -225,8 +241,10 @@ class FFEvNN(AbstractNetwork):
         check_parts(self._parts, self.dtype)
         neurons = self.neurons[:n_layers]
         synapses = tuple(_synapses(connection) for connection in self.connections[:n_layers])
+        if self.weightless:
+            checks = (*checks, input_without_effect(in_spikes, self.connections[0].weights))
         runs = run_layers(self._solving(), neurons, synapses, in_spikes, wanted)
-        report = report_of(runs, neurons, synapses, in_spikes, checks, max_spikes)
+        report = report_of(runs, neurons, synapses, in_spikes, wanted.t_end, checks, max_spikes)
         return runs, _with_checks(report, self.connections[:n_layers], None)
 
 
@@ -275,7 +293,7 @@ class EvNN(AbstractNetwork):
         max_pending: int = 64,
         windows: bool | None = None,
         solver_stepsize: float | None = None,
-        max_event_steps: int = 1000,
+        max_event_steps: int | None = None,
         output_no_spike_value: float = math.inf,
         dtype=jnp.float32,
         rtol: float | None = None,
@@ -309,7 +327,8 @@ class EvNN(AbstractNetwork):
             faster in windows.
         - `solver_stepsize`: the first step in ms, or the step of a constant step size; by default
             a fiftieth of `max_solver_time`.
-        - `max_event_steps`: how many spikes the network may emit in one run.
+        - `max_event_steps`: how many spikes the network may emit in one run, by default 20 for each neuron, and at
+            least 1000.
         - `output_no_spike_value`: what queries give where there is no spike.
         - `dtype`: `jnp.float32` or `jnp.float64` (which needs `jax.config.update("jax_enable_x64", True)`).
         - `rtol`, `atol`: tolerances of the state of every neuron, by default 1e-4 and `rtol / 100`.
@@ -330,8 +349,11 @@ class EvNN(AbstractNetwork):
             delays have the shape of `wmask`, or one entry for each of `synapses`; axonal delays have the shape
             `(n_neurons + in_size,)`.
 
-        **Raises:** `TypeError` for an unknown keyword, `ValueError` for a value out of range.
+        **Raises:** `TypeError` for an unknown keyword, `ValueError` for a value out of range, and where nothing
+        could happen: no weights (`init_weights`, `wmean` or `wlim`), and neurons that do not move without input.
         """
+        order = "EvNN(neuron_model, n_neurons, in_size, max_solver_time, key)"
+        check_order(order, n_neurons=n_neurons, in_size=in_size, max_solver_time=max_solver_time, key=key)
         self._set_options(
             in_size,
             max_solver_time,
@@ -355,7 +377,12 @@ class EvNN(AbstractNetwork):
         check_names(hyperparameters, [model], inspect.signature(type(self)).parameters)
         rows = self.n_neurons + self.in_size
         of_synapses, own = split_arguments(hyperparameters, model)
-        keys = jax.random.split(key)
+        keys = jax.random.split(checked_key(key))
+        build: Any = model
+        self.neurons = build(self.n_neurons, dtype=self.dtype, key=keys[1], **own)
+        weightless = is_weightless(of_synapses)
+        if weightless:
+            of_synapses["wmean"] = 0.0
         common: Any = {"dtype": self.dtype, "key": keys[0], "ports": model.ports, **of_synapses}
         if synapses is None:
             mask = checked_mask("wmask", wmask, (rows, self.n_neurons))
@@ -371,11 +398,13 @@ class EvNN(AbstractNetwork):
             made = np.asarray(self.connection.rows), np.asarray(self.connection.targets)
             table = inputs_table(*made, self.n_neurons)
             self.from_inputs = WholeNumbers(table, self.dtype, len(made[0]) + 1)
-        build: Any = model
-        self.neurons = build(self.n_neurons, dtype=self.dtype, key=keys[1], **own)
         self.windows = _choose_windows(self.connection, self._shortest_delay(), self.max_solver_time, windows)
         if isinstance(self.connection, Sparse) and not self.windows:
             _reject_repeated(self.connection)
+        self.weightless = weightless and self.connection.weights.size > 0
+        if self.weightless:
+            reject_silence("the network", self.neurons, self.n_neurons, self.max_solver_time)
+        check_time_constants(self.neurons, self.max_solver_time)
 
     def state_at_t(self, in_spikes: ArrayLike, times: ArrayLike) -> Float[Array, "neurons times channels"]:
         """The state of every neuron at `times`, as the model's `observe` shows it.
@@ -450,12 +479,16 @@ class EvNN(AbstractNetwork):
     ) -> tuple[list[LayerRun], Report]:
         check_parts(self._parts, self.dtype)
         synapses = self._synapses()
+        if self.weightless:
+            checks = (*checks, input_without_effect(in_spikes, synapses.weights))
         # Equinox's checkpointed loop cannot be differentiated on several devices. On one clock answers are the same.
         windows = self.windows and not (is_split() and isinstance(self.connection, Dense))
         run = run_recurrent(
             self._solving(), self.neurons, synapses, self.output_neurons, self.max_pending, in_spikes, wanted, windows
         )
-        report = report_of_recurrent(run, self.neurons, synapses, self.output_neurons, in_spikes, checks, max_spikes)
+        report = report_of_recurrent(
+            run, self.neurons, synapses, self.output_neurons, in_spikes, wanted.t_end, checks, max_spikes
+        )
         return [run], _with_checks(report, [self.connection], self.from_inputs)
 
     def _synapses(self) -> Synapses | SparseSynapses:

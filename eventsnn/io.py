@@ -33,8 +33,10 @@ def save(path: str | os.PathLike, tree: Any) -> None:
     The file appears at `path` at once and whole: if saving is interrupted, what was there before
     remains. `tree` may also be a dict, list or tuple of networks, arrays, numbers and strings.
 
-    **Raises:** `TypeError` for a tree that holds something else, such as a lambda.
+    **Raises:** `TypeError` for a tree that holds something else, such as a lambda, and for a `path` that is none.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path is a {type(path).__name__}, expected the name of a file: write save(path, tree)")
     path = Path(path)
     arrays: list[np.ndarray] = []
     header = {"format": _FORMAT, "version": _VERSION, "tree": describe(tree, arrays, path.name)}

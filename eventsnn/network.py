@@ -14,7 +14,6 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .arguments import (
-    as_floats,
     checked_controller,
     checked_count,
     checked_dtype,
@@ -36,6 +35,7 @@ from .engine.step import make_stepper
 from .engine.trains import spike_trains
 from .neuron_models import NeuronModel
 from .neuron_models.parameter import assign
+from .times import as_times, check_input_times
 
 
 class Record(eqx.Module):
@@ -49,37 +49,40 @@ class Record(eqx.Module):
     - `result`: how the run ended. If it failed and the network does not raise, spikes up to the failure are listed, and
         NaN stands behind the last of them instead of `inf`.
 
-    A recurrent network is one layer.
+    An array is as long as `max_event_steps` says. A recurrent network is one layer.
     """
 
-    times: tuple[Float[Array, " max_event_steps"], ...]
-    neurons: tuple[Int[Array, " max_event_steps"], ...]
-    slopes: tuple[Float[Array, " max_event_steps"], ...]
+    times: tuple[Float[Array, " _"], ...]
+    neurons: tuple[Int[Array, " _"], ...]
+    slopes: tuple[Float[Array, " _"], ...]
     result: RESULTS
 
 
 class AbstractNetwork(eqx.Module):
     """A network of spiking neurons, simulated by events."""
 
+    neurons: eqx.AbstractVar[Any]
     solver: diffrax.AbstractSolver = eqx.field(static=True)
     stepsize_controller: diffrax.AbstractStepSizeController = eqx.field(static=True)
     in_size: int = eqx.field(static=True)
     max_solver_time: float = eqx.field(static=True)
     solver_stepsize: float = eqx.field(static=True)
-    max_event_steps: int = eqx.field(static=True)
+    max_event_steps: int | None = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
     min_slope: float = eqx.field(static=True)
     engine: str = eqx.field(static=True)
     output_no_spike_value: float = eqx.field(static=True)
     dtype: Any = eqx.field(static=True)
     throw: bool = eqx.field(static=True)
+    # Whether nobody gave weights to the inputs.
+    weightless: bool = eqx.field(static=True)
 
     def _set_options(
         self,
         in_size: int,
         max_solver_time: float,
         solver_stepsize: float | None,
-        max_event_steps: int,
+        max_event_steps: int | None,
         output_no_spike_value: float,
         dtype: Any,
         rtol: float | None,
@@ -97,7 +100,8 @@ class AbstractNetwork(eqx.Module):
         self.max_solver_time = checked_time("max_solver_time", max_solver_time)
         stepsize = self.max_solver_time / 50 if solver_stepsize is None else solver_stepsize
         self.solver_stepsize = checked_time("solver_stepsize", stepsize)
-        self.max_event_steps = checked_count("max_event_steps", max_event_steps)
+        given = max_event_steps is not None
+        self.max_event_steps = checked_count("max_event_steps", max_event_steps) if given else None
         self.output_no_spike_value = float(output_no_spike_value)
         self.throw = bool(throw)
         self.solver = without_arrays("solver", diffrax.Tsit5() if solver is None else solver)
@@ -150,6 +154,8 @@ class AbstractNetwork(eqx.Module):
         Shape `(out, max_spikes)`, sorted and padded with `output_no_spike_value`. A neuron that
         spikes more often than `max_spikes` is an error. `final_time` lies in 0 … `max_solver_time`.
         """
+        if isinstance(max_spikes, float):
+            raise TypeError(f"max_spikes is {max_spikes}, expected a whole number: write it after final_time")
         final_time = self._time(final_time)
         max_spikes = checked_count("max_spikes", max_spikes)
         spikes, report = _first_spikes(self, self._input(in_spikes), final_time, max_spikes, True)
@@ -189,7 +195,7 @@ class AbstractNetwork(eqx.Module):
             return _Query(found.__func__, self) if is_own else found
 
     def _states_of(self, layer: int, in_spikes: ArrayLike, times: ArrayLike) -> Array:
-        times = as_floats("times", times, self.dtype)
+        times = as_times("times", times, self.dtype)
         if times.ndim != 1:
             raise ValueError(f"times has shape {times.shape}, expected (times,): pass a one-dimensional array")
         states, report = _states(self, self._input(in_spikes), times, layer)
@@ -202,7 +208,7 @@ class AbstractNetwork(eqx.Module):
         return Solving(stepper, control, self.max_steps, self.max_event_steps, self.min_slope, closed_form)
 
     def _input(self, in_spikes: ArrayLike) -> Float[Array, "inputs spikes"]:
-        in_spikes = as_floats("in_spikes", in_spikes, self.dtype)
+        in_spikes = as_times("in_spikes", in_spikes, self.dtype)
         if in_spikes.ndim == 3 and in_spikes.shape[1] == self.in_size:
             raise ValueError(
                 f"in_spikes has shape {in_spikes.shape}, expected ({self.in_size}, spikes): "
@@ -212,10 +218,11 @@ class AbstractNetwork(eqx.Module):
             turned = in_spikes.ndim == 2 and in_spikes.shape[1] == self.in_size
             advice = "transpose it" if turned else "one row per input channel, padded with inf"
             raise ValueError(f"in_spikes has shape {in_spikes.shape}, expected ({self.in_size}, spikes): {advice}")
+        check_input_times(self.neurons, in_spikes, self.max_solver_time)
         return in_spikes
 
     def _time(self, time: float | Array) -> Float[Array, ""]:
-        time = jnp.asarray(time, self.dtype)
+        time = as_times("final_time", time, self.dtype)
         if time.ndim != 0:
             raise ValueError(f"final_time has shape {time.shape}, expected a scalar")
         return time

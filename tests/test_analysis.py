@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eventsnn import LIF, QIF, FFEvNN, fi_curve, firing_rates, sample_traces
+from eventsnn import LIF, QIF, FFEvNN, fi_curve, firing_rates, mean_interval_rates, sample_traces
 
 INF = np.inf
 
@@ -19,24 +19,42 @@ def net():
 NO_INPUT = np.zeros((0, 0))
 
 
-def test_a_rate_is_one_over_the_mean_interval_after_the_transient():
+def test_a_rate_is_the_number_of_spikes_over_the_duration():
+    # 3, 1 and 0 spikes in 200 ms.
+    trains = [[150.0, 50.0, 100.0], [50.0, INF, INF], [INF, INF, INF]]
+    np.testing.assert_allclose(firing_rates(trains, 200.0), [15.0, 5.0, 0.0])
+
+
+def test_spikes_of_the_transient_and_after_the_duration_do_not_count():
+    np.testing.assert_allclose(firing_rates([1.0, 60.0, 90.0, 150.0, 201.0], 200.0, transient=50.0), 20.0)
+
+
+def test_what_can_be_confused_with_the_duration_is_named():
+    with pytest.raises(TypeError, match="positional"):
+        firing_rates([1.0, 2.0], 200.0, 50.0)
+    with pytest.raises(ValueError, match="transient is 50.0 and duration 20.0"):
+        firing_rates([1.0, 2.0], 20.0, transient=50.0)
+
+
+def test_a_mean_interval_rate_is_one_over_the_mean_interval_after_the_transient():
     # Intervals of 10 and 30 ms, after a spike at 1 ms that belongs to the transient.
-    np.testing.assert_allclose(firing_rates([45.0, 1.0, INF, 5.0, 15.0], t_start=2.0), 50.0)
+    np.testing.assert_allclose(mean_interval_rates([45.0, 1.0, INF, 5.0, 15.0], transient=2.0), 50.0)
 
 
-def test_one_spike_or_none_is_the_rate_0():
-    np.testing.assert_array_equal(firing_rates([[[5.0, INF], [INF, INF]]]), [[0.0, 0.0]])
-    assert firing_rates(np.zeros((2, 0))).tolist() == [0.0, 0.0]
-    assert firing_rates(np.zeros((0, 4))).shape == (0,)
+def test_one_spike_or_none_is_the_mean_interval_rate_0():
+    np.testing.assert_array_equal(mean_interval_rates([[[5.0, INF], [INF, INF]]]), [[0.0, 0.0]])
+    assert mean_interval_rates(np.zeros((2, 0))).tolist() == [0.0, 0.0]
+    assert mean_interval_rates(np.zeros((0, 4))).shape == (0,)
 
 
 def test_spike_times_without_a_rate_are_an_error():
-    with pytest.raises(ValueError, match=r"spike_times\[1, 0\] is nan"):
-        firing_rates([[1.0], [np.nan]])
+    for rates in (mean_interval_rates, lambda times: firing_rates(times, 10.0)):
+        with pytest.raises(ValueError, match=r"spike_times\[1, 0\] is nan"):
+            rates([[1.0], [np.nan]])
+        with pytest.raises(ValueError, match=r"expected an array of shape \(\.\.\., spikes\)"):
+            rates(3.0)
     with pytest.raises(ValueError, match="all spikes of a train are at 3 ms"):
-        firing_rates([3.0, 3.0])
-    with pytest.raises(ValueError, match=r"expected an array of shape \(\.\.\., spikes\)"):
-        firing_rates(3.0)
+        mean_interval_rates([3.0, 3.0])
 
 
 def test_the_rate_of_a_lif_neuron_is_that_of_its_period():

@@ -42,7 +42,7 @@ def test_the_closed_forms_of_wrappers_pass(make):
 
 
 def test_the_closed_form_of_a_neuron_with_a_step_current_passes():
-    check_neuron_model(WithBiasCurrent(LIF)(3, current=StepCurrent(2.0, 5.0, 20.0)))
+    check_neuron_model(WithBiasCurrent(LIF)(3, current=StepCurrent(2.0, start=5.0, stop=20.0)))
 
 
 @pytest.mark.slow

@@ -66,6 +66,7 @@ def network(kind, engine="auto", layers=LAYERS):
         rtol=1e-11,
         atol=1e-12,
         max_event_steps=128,
+        init_weights=0.0,
         init_delays=0.0,
         init_axonal_delays=0.0,
         engine=engine,
@@ -359,7 +360,7 @@ def test_a_misspelt_delay_is_told():
 
 @pytest.mark.parametrize("jit", [False, True])
 def test_a_delay_that_became_negative_is_told(jit):
-    net = FFEvNN([3], 2, LIF, T_END, NO_KEY, init_delays=1.0)
+    net = FFEvNN([3], 2, LIF, T_END, NO_KEY, wmean=1.0, init_delays=1.0)
     delays = net.connections[0].delays.value.at[1, 2].set(-0.5)
     net = eqx.tree_at(lambda net: net.connections[0].delays.value, net, delays)
     run = eqx.filter_jit(lambda net, x: net.ttfs(x)) if jit else (lambda net, x: net.ttfs(x))

@@ -271,7 +271,7 @@ def test_a_threshold_just_under_a_maximum_is_met_and_one_just_over_it_is_not(kin
 
 
 # A model, the keywords of its network, and the closed form's parts that gradients are taken by.
-PULSE = StepCurrent(1.2, 5.0, 14.0) + StepCurrent(-0.5, 9.0)
+PULSE = StepCurrent(1.2, start=5.0, stop=14.0) + StepCurrent(-0.5, start=9.0)
 SUMMED = Mixed((LIF, 2), (ALIF, 2), (AlphaLIF, 1), (LeakyIntegrator, 1))
 CASES: dict[str, tuple[type[NeuronModel], dict[str, Any], tuple[str, ...]]] = {
     "AlphaLIF": (AlphaLIF, {}, ("tsyn", "tmem", "thresh", "vreset")),
@@ -352,7 +352,7 @@ def test_there_is_no_closed_form_around_a_model_that_has_none(model):
 def test_there_is_no_closed_form_with_a_current_that_moves_between_its_breakpoints():
     model = WithBiasCurrent(LIF)
     assert valid_closed_form(model(2, current=PULSE)) is not None
-    assert valid_closed_form(model(2, current=PULSE + SineCurrent(1.0, 50.0))) is None
+    assert valid_closed_form(model(2, current=PULSE + SineCurrent(1.0, frequency=50.0))) is None
     assert valid_closed_form(model(2, current=lambda t: 0 * t)) is None
 
 

@@ -135,6 +135,7 @@ def network(kind: str) -> FFEvNN:
         rtol=1e-11,
         atol=1e-12,
         max_event_steps=64,
+        init_weights=0.0,
         trainable=TRAINABLE[kind],
     )
 

@@ -17,7 +17,7 @@ ROOMS = {"_cli_train": "cli", "_cli_pictures": "cli", "__main__": "cli", "_tree_
 
 # What each room may import from besides itself: whole rooms, or single files of them.
 NEURON_CONTRACT = {"flows", "materialise", "neuron_models.base", "neuron_models.parameter"}
-MODEL_SIDE = {"evnn", "network", "arguments", "connections", "engine", "flows", "neuron_models"}
+MODEL_SIDE = {"evnn", "network", "arguments", "times", "weightless", "connections", "engine", "flows", "neuron_models"}
 ARROWS = {
     "materialise": set(),
     "flows": {"materialise"},
@@ -25,10 +25,15 @@ ARROWS = {
     "connections": {"neuron_models.parameter"},
     "engine": NEURON_CONTRACT,
     "arguments": {"connections", "engine", "neuron_models"},
+    "times": {"neuron_models"},
+    "weightless": {"connections", "engine", "neuron_models"},
     "changes": {"arguments", "connections", "neuron_models"},
     "devices": {"engine"},
-    "network": {"arguments", "changes", "engine", "neuron_models"},
-    "evnn": {"network", "arguments", "changes", "connections", "engine", "neuron_models"},
+    "network": {"arguments", "changes", "times", "engine", "neuron_models"},
+    "evnn": {
+        *("network", "arguments", "changes", "times", "weightless"),
+        *("connections", "engine", "neuron_models"),
+    },
     "training": MODEL_SIDE,
     "analysis": {"evnn", "arguments", "neuron_models"},
     "plot": MODEL_SIDE | {"analysis"},

@@ -233,8 +233,8 @@ MIXTURE = Mixed((LIF, 2, {"tmem": 10.0}), (QIF, 1))
         (Refractory(LIF), {"tref": 3.0}),
         (Refractory(LIF, hold=["V", "I"], block=True), {"trainable": "tref"}),
         (AtMostOneSpike(Refractory(HodgkinHuxley)), {}),
-        (WithBiasCurrent(EIF), {"current": StepCurrent(2.0, 5.0, 9.0) + SineCurrent(1.0, 50.0)}),
-        (WithBiasCurrent(MIXTURE), {"current": StepCurrent(np.array([1.0, 2.0, 3.0]), 5.0)}),
+        (WithBiasCurrent(EIF), {"current": StepCurrent(2.0, start=5.0, stop=9.0) + SineCurrent(1.0, frequency=50.0)}),
+        (WithBiasCurrent(MIXTURE), {"current": StepCurrent(np.array([1.0, 2.0, 3.0]), start=5.0)}),
     ],
 )
 def test_wrapped_and_mixed_models_come_back(model, keywords, tmp_path):

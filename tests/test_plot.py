@@ -52,9 +52,9 @@ def history(n):
 GRID = np.array([[x, y] for y in (0.0, 2.0) for x in (0.0, 5.0, 10.0)])
 
 CALLS = {
-    "plane": lambda ax: plot_plane(POINTS, [0, 1, 2], [0, 1, 1], ("yin", "yang", "dot"), ax=ax),
-    "plane without points": lambda ax: plot_plane(np.empty((0, 2)), [], [], ax=ax),
-    "plane without spikes": lambda ax: plot_plane(POINTS, [0, 1, 2], [-1, -1, -1], ax=ax),
+    "plane": lambda ax: plot_plane(POINTS, [0, 1, 2], predicted=[0, 1, 1], class_names=("yin", "yang", "dot"), ax=ax),
+    "plane without points": lambda ax: plot_plane(np.empty((0, 2)), [], predicted=[], ax=ax),
+    "plane without spikes": lambda ax: plot_plane(POINTS, [0, 1, 2], predicted=[-1, -1, -1], ax=ax),
     "latencies": lambda ax: plot_latencies(POINTS, [1.0, np.inf, 3.0], "yin", ax=ax),
     "latencies without spikes": lambda ax: plot_latencies(POINTS, SILENT, ax=ax),
     "rates": lambda ax: plot_rates(POINTS, [1.0, 0.0, 3.0], "yin", ax=ax),
@@ -108,7 +108,7 @@ def test_layers_are_named_as_asked():
 
 
 def test_errors_have_a_ring_and_silence_is_an_error():
-    ax = plot_plane(POINTS, [0, 1, 2], [0, 2, -1], ("yin", "yang", "dot"))
+    ax = plot_plane(POINTS, [0, 1, 2], predicted=[0, 2, -1], class_names=("yin", "yang", "dot"))
     rings = ax.collections[-1]
     np.testing.assert_array_equal(rings.get_offsets(), POINTS[1:])
     assert rings.get_label() == "error (2 of 3)"
@@ -276,9 +276,9 @@ def test_weights_of_something_else_are_an_error():
     with pytest.raises(TypeError, match="source is a DeltaLIF, expected a Dense or Sparse connection"):
         plot_weights(DeltaLIF(1))
     with pytest.raises(ValueError, match="limit is 0.0, expected a weight greater than 0"):
-        plot_weights(Dense(1, 1), 0.0)
+        plot_weights(Dense(1, 1, wmean=0.0), 0.0)
     with pytest.raises(ValueError, match="a picture of 10000 x 10000 weights is too large"):
-        plot_weights(Sparse(10_000, 10_000, [[0, 0]]))
+        plot_weights(Sparse(10_000, 10_000, [[0, 0]], wmean=0.0))
 
 
 def test_shapes_that_do_not_fit_are_an_error():

@@ -74,6 +74,7 @@ def network(kind, n, delayed, t_end=T_END, engine="auto", rtol=1e-9, windows=Fal
         max_pending=256,
         engine=engine,
         windows=windows,
+        init_weights=0.0,
         trainable=("tmem", "tsyn", *fixed, *(("delays",) if delayed else ())),
         **({"init_delays": 1.0} if delayed else {}),
     )

@@ -449,7 +449,7 @@ def test_a_network_may_be_made_inside_a_compiled_function():
 
 def test_the_way_is_chosen_by_the_delays():
     def chosen(**keywords):
-        return EvNN(LIF, 3, 1, 20.0, KEY, **keywords).windows
+        return EvNN(LIF, 3, 1, 20.0, KEY, wmean=1.0, **keywords).windows
 
     assert not chosen() and not chosen(init_delays=np.vstack([np.eye(3), np.ones((1, 3))]))
     assert chosen(init_delays=1.0) and chosen(init_axonal_delays=[1.0, 1.0, 1.0, 0.0])

@@ -123,18 +123,18 @@ def test_at_most_one_spike_is_the_first_of_many(name):
 
 CURRENTS = {
     "constant": (lambda: ConstantCurrent(0.8), oracle_zoo.constant(0.8)),
-    "step": (lambda: StepCurrent(1.4, 5.0, 30.0), oracle_zoo.step(1.4, 5.0, 30.0)),
+    "step": (lambda: StepCurrent(1.4, start=5.0, stop=30.0), oracle_zoo.step(1.4, 5.0, 30.0)),
     "ramp": (
-        lambda: RampCurrent(0.0, 2.0, 4.0, 20.0),
+        lambda: RampCurrent(0.0, 2.0, start=4.0, stop=20.0),
         oracle_zoo.Current((-np.inf, 4.0, 20.0), (lambda t: 0.0, lambda t: 2 * (t - 4) / 16, lambda t: 2.0)),
     ),
-    "sine": (lambda: SineCurrent(1.5, 80.0, 0.4), oracle_zoo.sine(1.5, 12.5, 0.4)),
+    "sine": (lambda: SineCurrent(1.5, frequency=80.0, phase=0.4), oracle_zoo.sine(1.5, 12.5, 0.4)),
     "function": (
         lambda: FunctionCurrent(lambda t: jnp.where(t < 7.0, 1.0 + 0.1 * t, jnp.cos(t)), breakpoints=[7.0]),
         oracle_zoo.Current((-np.inf, 7.0), (lambda t: 1.0 + 0.1 * t, np.cos)),
     ),
     "sum": (
-        lambda: StepCurrent(1.4, 5.0, 30.0) + SineCurrent(0.5, 80.0),
+        lambda: StepCurrent(1.4, start=5.0, stop=30.0) + SineCurrent(0.5, frequency=80.0),
         oracle_zoo.Current(
             (-np.inf, 5.0, 30.0),
             tuple(lambda t, a=a: a + 0.5 * np.sin(2 * np.pi * t / 12.5) for a in (0.0, 1.4, 0.0)),
@@ -153,7 +153,7 @@ def test_currents_in_time_drive_neurons_as_those_of_the_oracle(kind):
 
 def test_a_pulse_far_shorter_than_a_step_is_not_missed():
     # A charge of 40 ms within 0.02 ms lifts V from 0 to 2: it spikes on the way, at 30 - tmem log(1 - 1/2000).
-    current = StepCurrent(2000.0, 30.0, 30.02)
+    current = StepCurrent(2000.0, start=30.0, stop=30.02)
     net = FFEvNN(
         [1], 1, WithBiasCurrent(LIF), 100.0, KEY, dtype=jnp.float64, rtol=1e-9, current=current, solver_stepsize=50.0
     )
@@ -162,7 +162,9 @@ def test_a_pulse_far_shorter_than_a_step_is_not_missed():
 
 
 def test_a_current_that_began_before_the_start_is_on_from_the_start():
-    net = FFEvNN([1], 1, WithBiasCurrent(LIF), 40.0, KEY, dtype=jnp.float64, rtol=1e-9, current=StepCurrent(2.0, -5.0))
+    net = FFEvNN(
+        [1], 1, WithBiasCurrent(LIF), 40.0, KEY, dtype=jnp.float64, rtol=1e-9, current=StepCurrent(2.0, start=-5.0)
+    )
     found = all_spikes(net, jnp.full((1, 1), jnp.inf))
     np.testing.assert_allclose(found[0, :3], [20 * np.log(2), 40 * np.log(2), np.inf], rtol=0, atol=1e-7)
 
@@ -170,7 +172,7 @@ def test_a_current_that_began_before_the_start_is_on_from_the_start():
 @pytest.mark.slow
 def test_gradients_by_the_start_the_stop_and_the_height_of_a_step_are_those_on_paper():
     # From start on V = A (1 - exp(-(t - start)/tmem)): spikes at start + k tmem log(A/(A - 1)).
-    current = StepCurrent(3.0, 5.0, 18.0, trainable=("amplitude", "start", "stop"))
+    current = StepCurrent(3.0, start=5.0, stop=18.0, trainable=("amplitude", "start", "stop"))
     net = FFEvNN([2], 1, WithBiasCurrent(LIF), 40.0, KEY, dtype=jnp.float64, rtol=1e-10, current=current)
 
     def loss(net):
@@ -200,10 +202,10 @@ def test_the_gradient_by_the_refractory_time_is_how_often_it_was_waited_for():
 def composed(kind):
     if kind == "refractory":
         return AtMostOneSpike(WithBiasCurrent(Refractory(LIF))), {
-            "current": StepCurrent(np.array([1.0, 2.0, 0.5]), 3.0, 30.0)
+            "current": StepCurrent(np.array([1.0, 2.0, 0.5]), start=3.0, stop=30.0)
         }
     mixture = WithBiasCurrent(Refractory(Mixed((LIF, 1, {"tmem": 10.0}), (HodgkinHuxley, 1, {"gna": 125.0}), (IF, 1))))
-    return mixture, {"current": RampCurrent(1.0, np.array([2.0, 9.0, 1.0]), 3.0, 30.0)}
+    return mixture, {"current": RampCurrent(1.0, np.array([2.0, 9.0, 1.0]), start=3.0, stop=30.0)}
 
 
 @pytest.mark.slow
@@ -327,8 +329,8 @@ def test_a_mixture_has_the_states_of_its_parts():
         (lambda: Refractory(Refractory(LIF)), TypeError, "two channels 'refractory'"),
         (lambda: Refractory(LIF)(2, tref=0.0), ValueError, "tref is 0.0, expected a value that is greater than 0"),
         (lambda: Refractory(LIF)(2, trainable="tau"), ValueError, "trainable names 'tau'"),
-        (lambda: StepCurrent(1.0, 5.0, 4.0), ValueError, "start before stop"),
-        (lambda: StepCurrent(1.0, 5.0, np.inf), ValueError, "expected finite times in ms"),
+        (lambda: StepCurrent(1.0, start=5.0, stop=4.0), ValueError, "start before stop"),
+        (lambda: StepCurrent(1.0, start=5.0, stop=np.inf), ValueError, "expected finite times in ms"),
         (lambda: StepCurrent(1.0, trainable="hight"), ValueError, "trainable names 'hight'"),
         (lambda: WithBiasCurrent(LIF)(2, current=StepCurrent(np.ones(3))), ValueError, r"current.amplitude has shape"),
         (lambda: WithBiasCurrent(EGRU)(2), TypeError, "EGRU has no bias current"),

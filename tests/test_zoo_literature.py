@@ -77,7 +77,7 @@ def of_regimes(model, regimes, max_spikes):
     numbers = {name: np.array([regime.parameters[name] for regime in regimes]) for name in regimes[0].parameters}
     y0 = np.array([regime.start for regime in regimes])
     t_end = max(regime.t_end for regime in regimes)
-    current = StepCurrent(amplitude, start, stop)
+    current = StepCurrent(amplitude, start=start, stop=stop)
     trains = run(WithBiasCurrent(model), len(regimes), t_end, max_spikes, y0=y0, current=current, **numbers)
     return {regime.name: (regime, train[train <= regime.t_end]) for regime, train in zip(regimes, trains, strict=True)}
 

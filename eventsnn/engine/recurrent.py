@@ -33,7 +33,7 @@ def run_recurrent(
 
     Either in `windows` of its shortest delay, which must not be 0, or with all neurons on one clock.
     """
-    size, capacity = len(outputs), solving.max_event_steps
+    size, capacity = len(outputs), solving.room_for(len(outputs))
     synapses = _carrying(synapses, frozen(model).spike_values(), size)
     # The windows know of no arrivals but spikes.
     if windows and model.breakpoints() is None:
@@ -57,7 +57,9 @@ def run_recurrent(
         capacity=capacity,
         stop_after=wanted.stop_after,
         # Besides its steps there are a few iterations for every spike, and for every spike that arrives.
-        max_iterations=solving.max_steps + 4 * arrivals.times.size + capacity * (8 if delays is None else 8 + 4 * size),
+        max_iterations=min(
+            solving.max_steps + 4 * arrivals.times.size + capacity * (8 if delays is None else 8 + 4 * size), 2**31 - 1
+        ),
         min_slope=solving.min_slope,
         slopes=wanted.slopes,
     )
@@ -94,12 +96,14 @@ def report_of_recurrent(
     synapses: Synapses | SparseSynapses,
     outputs: tuple[bool, ...],
     in_spikes: Float[Array, "inputs spikes"],
+    t_end: Float[Array, ""],
     checks: tuple[Check, ...] = (),
     max_spikes: int | None = None,
 ) -> Report:
-    """What went wrong in a run. `max_spikes` limits what an output may emit."""
+    """What went wrong in a run until `t_end`. `max_spikes` limits what an output may emit."""
     numbers = number_checks("neurons", model) + number_checks("weights", synapses.weights)
     # What other neurons emit is limited by the list alone.
-    told = jnp.where(jnp.asarray(outputs), run.spikes, 0)
-    layer = LayerReport(run.count, run.status, run.stopped, told, "network", run.times.shape[0], max_spikes)
+    layer = LayerReport(
+        run.count, run.times, run.status, run.stopped, run.spikes, t_end, "network", max_spikes, outputs
+    )
     return Report((time_check(in_spikes), *checks), (*numbers, *delay_checks("", synapses)), (layer,))

@@ -24,19 +24,32 @@ class SimulationError(RuntimeError):
 class LayerReport(eqx.Module):
     """How a layer ended.
 
-    - `count`: how many spikes it emitted, of at most `capacity`.
+    - `count`: how many spikes it emitted, of which `times` has room for so many.
     - `status`, `stopped`: how each neuron ended, and when.
-    - `spikes`: how many spikes each neuron emitted, of at most `per_neuron`.
+    - `spikes`: how many spikes each neuron emitted; where `outputs` says so, of at most `per_neuron`.
+    - `t_end`: until when it should have run.
     - `name`: what the layer is called.
     """
 
     count: Int[Array, ""]
+    times: Float[Array, " capacity"]
     status: Int[Array, " neurons"]
     stopped: Float[Array, " neurons"]
     spikes: Int[Array, " neurons"]
+    t_end: Float[Array, ""]
     name: str = eqx.field(static=True)
-    capacity: int = eqx.field(static=True)
     per_neuron: int | None = eqx.field(static=True)
+    outputs: tuple[bool, ...] | None = eqx.field(static=True, default=None)
+
+    @property
+    def capacity(self) -> int:
+        """How many spikes the list has room for."""
+        return self.times.shape[0]
+
+    @property
+    def limited(self) -> Int[Array, " neurons"]:
+        """The spikes of those neurons that may emit `per_neuron`, 0 for others."""
+        return self.spikes if self.outputs is None else jnp.where(jnp.asarray(self.outputs), self.spikes, 0)
 
 
 class Check(eqx.Module):
@@ -46,7 +59,7 @@ class Check(eqx.Module):
     - `name`, `expected`: what they are called, and what would be right.
     """
 
-    values: Float[Array, "..."]
+    values: Float[Array, "..."] | Int[Array, "..."]
     bad: Bool[Array, "..."]
     name: str = eqx.field(static=True)
     expected: str = eqx.field(static=True)
@@ -90,7 +103,7 @@ class Report(eqx.Module):
         for layer in self.layers:
             failed = failed | jnp.any(layer.count > layer.capacity) | jnp.any(layer.status != FINE)
             if layer.per_neuron is not None:
-                failed = failed | jnp.any(layer.spikes > layer.per_neuron)
+                failed = failed | jnp.any(layer.limited > layer.per_neuron)
         return failed
 
     def result(self) -> RESULTS:
@@ -123,6 +136,7 @@ class _LayerSummary(NamedTuple):
     - `count`: how many spikes it emitted.
     - `failed`: how many neurons failed; `neuron` the first to do so, with its `status` and when it `stopped`.
     - `busiest`: the neuron that emitted most spikes, and `most` how many.
+    - `full`: when the list of spikes was full, if it was, and `needed` how many spikes there would have been.
     """
 
     count: Int[Array, ""]
@@ -132,6 +146,8 @@ class _LayerSummary(NamedTuple):
     stopped: Float[Array, ""]
     busiest: Int[Array, ""]
     most: Int[Array, ""]
+    full: Float[Array, ""]
+    needed: Float[Array, ""]
 
 
 class Summary(NamedTuple):
@@ -189,7 +205,11 @@ def _summarise_layer(layer: LayerReport) -> _LayerSummary:
     bad = layer.status != FINE
     # The neuron that failed first says most about the cause.
     neuron = jnp.argmin(jnp.where(bad, layer.stopped, jnp.inf)).astype(jnp.int32)
-    busiest = jnp.argmax(layer.spikes).astype(jnp.int32)
+    busiest = jnp.argmax(layer.limited).astype(jnp.int32)
+    full = jnp.max(jnp.where(jnp.isfinite(layer.times), layer.times, 0), initial=0)
+    # A neuron that stopped early would have gone on spiking as before.
+    rest = jnp.maximum(layer.t_end / jnp.maximum(layer.stopped, jnp.finfo(full.dtype).tiny), 1)
+    needed = jnp.sum(jnp.where(layer.spikes > 0, layer.spikes.astype(full.dtype) * rest, 0))
     return _LayerSummary(
         layer.count,
         jnp.sum(bad, dtype=jnp.int32),
@@ -197,7 +217,9 @@ def _summarise_layer(layer: LayerReport) -> _LayerSummary:
         layer.status[neuron],
         layer.stopped[neuron],
         busiest,
-        layer.spikes[busiest],
+        layer.limited[busiest],
+        full,
+        needed,
     )
 
 
@@ -254,10 +276,7 @@ def _describe_layer(layer: LayerReport, told: _LayerSummary) -> str | None:
         others = f" ({told.failed - 1} more neurons failed)" if told.failed > 1 else ""
         return f"{layer.name}, neuron {told.neuron}, t = {told.stopped:.6g} ms: {what}{others}"
     if told.count > layer.capacity:
-        return (
-            f"{layer.name} emitted more than max_event_steps = {layer.capacity} spikes: "
-            "raise max_event_steps, or look for runaway activity"
-        )
+        return _describe_full_list(layer, told)
     if layer.per_neuron is not None and told.most > layer.per_neuron:
         return (
             f"{layer.name}, neuron {told.busiest} emitted more than max_spikes = {layer.per_neuron} "
@@ -265,6 +284,24 @@ def _describe_layer(layer: LayerReport, told: _LayerSummary) -> str | None:
         )
     return None
 
+
+def _describe_full_list(layer: LayerReport, told: _LayerSummary) -> str:
+    each = layer.capacity / layer.spikes.shape[0]
+    text = (
+        f"{layer.name} emitted more than max_event_steps = {layer.capacity} spikes: the list was full by "
+        f"t = {told.full:.4g} ms, after {each:.3g} spikes per neuron. "
+    )
+    enough = 1.2 * max(float(told.needed), float(told.count))
+    # Spikes that take no time would need a list without end.
+    if not enough < _MANY_SPIKES:
+        return text + "Raise max_event_steps, or look for runaway activity"
+    unit = 10 ** max(len(str(int(enough))) - 2, 0)
+    number = math.ceil(enough / unit) * unit
+    return text + f"If activity goes on like this, max_event_steps={number} will do; or look for runaway activity"
+
+
+# No list is that long.
+_MANY_SPIKES = 2**31
 
 _DESCRIPTION = {
     NOT_FINITE: "the state became NaN or infinite; check the model's dynamics, or use an adaptive step size",

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from .parameter import Parameter, checked_array, trainable_names
+from .parameter import Parameter, checked_array, reject_unfit_times, trainable_names
 
 
 class AbstractCurrent(eqx.Module):
@@ -74,14 +74,15 @@ class StepCurrent(AbstractCurrent):
     def __init__(
         self,
         amplitude: ArrayLike,
+        *,
         start: ArrayLike = 0.0,
         stop: ArrayLike | None = None,
-        *,
         trainable: Iterable[str] = (),
     ):
         names = trainable_names(trainable, ("amplitude", "start") if stop is None else ("amplitude", "start", "stop"))
         self.amplitude = _number("amplitude", amplitude, names)
         if stop is None:
+            reject_unfit_times("start", start)
             self.start, self.stop = _number("start", start, names), None
         else:
             self.start, self.stop = _interval(start, stop, names)
@@ -113,9 +114,9 @@ class RampCurrent(AbstractCurrent):
         self,
         first: ArrayLike,
         last: ArrayLike,
+        *,
         start: ArrayLike,
         stop: ArrayLike,
-        *,
         trainable: Iterable[str] = (),
     ):
         names = trainable_names(trainable, ("first", "last", "start", "stop"))
@@ -144,7 +145,7 @@ class SineCurrent(AbstractCurrent):
     phase: Parameter
 
     def __init__(
-        self, amplitude: ArrayLike, frequency: ArrayLike, phase: ArrayLike = 0.0, *, trainable: Iterable[str] = ()
+        self, amplitude: ArrayLike, *, frequency: ArrayLike, phase: ArrayLike = 0.0, trainable: Iterable[str] = ()
     ):
         names = trainable_names(trainable, ("amplitude", "frequency", "phase"))
         self.amplitude = _number("amplitude", amplitude, names)
@@ -177,6 +178,7 @@ class FunctionCurrent(AbstractCurrent):
         except TypeError as error:
             raise TypeError(f"function is {function!r}, which has no hash: pass a function or a lambda") from error
         self.function = function
+        reject_unfit_times("breakpoints", breakpoints)
         times = checked_array("breakpoints", breakpoints, ((len(breakpoints),),), float)
         self.times = tuple(map(Parameter, times))
 
@@ -241,6 +243,8 @@ def _number(name: str, value: ArrayLike, trainable: tuple[str, ...]) -> Paramete
 
 
 def _interval(start: ArrayLike, stop: ArrayLike, trainable: tuple[str, ...]) -> tuple[Parameter, Parameter]:
+    reject_unfit_times("start", start)
+    reject_unfit_times("stop", stop)
     first, last = np.asarray(start, float), np.asarray(stop, float)
     if not (np.all(np.isfinite(first)) and np.all(np.isfinite(last)) and np.all(first < last)):
         raise ValueError(f"start is {start} and stop is {stop}, expected finite times in ms with start before stop")

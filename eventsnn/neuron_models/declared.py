@@ -47,7 +47,8 @@ def hyperparameter(
     read with `self.tmem.value`.
 
     - `default`: its value, a number.
-    - `text`: what it is, with its unit, for `help`.
+    - `text`: what it is, with its unit, for `help`. One that says "time constant" is compared with the times of a
+        run, so that seconds in place of milliseconds are noticed.
     - `positive`: whether it has to be greater than 0.
     - `bounds`: between which numbers it has to lie, these themselves excluded.
     """

@@ -219,6 +219,22 @@ def checked_array(name: str, value: ArrayLike | Sequence[float], shapes: tuple[t
     return array
 
 
+def reject_unfit_times(name: str, value: Any) -> None:
+    """A `TypeError` for times that are truth values or in half precision, which rounds coarsely and overflows."""
+    for leaf in jax.tree.leaves(value):
+        dtype = getattr(leaf, "dtype", None)
+        if isinstance(leaf, bool) or dtype is not None and jnp.issubdtype(dtype, jnp.bool_):
+            raise TypeError(f"{name} has dtype bool, expected times in ms")
+        if dtype is not None and jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
+            digits = jnp.finfo(dtype).nmant
+            raise TypeError(
+                f"{name} has dtype {dtype}, whose {digits + 1} bits round a time near 1000 ms to a multiple of "
+                f"{2.0 ** (9 - digits):g} ms, and in which a large time becomes inf, which means no spike: convert "
+                f"what was stored before anything is computed with it, np.asarray({name}, np.float32), and "
+                "np.asarray(seconds, np.float32) * 1e3 if it is in seconds"
+            )
+
+
 def reject(name: str, array: Array, bad: Array, wanted: str) -> None:
     """A `ValueError` that names the first `bad` element. Under a transformation, where numbers are unknown, nothing."""
     if isinstance(bad, Tracer):

@@ -105,8 +105,8 @@ def WithBiasCurrent(model: type[NeuronModel]) -> type[NeuronModel]:
 
     The keyword `current` of the network is a number, a function of time such as `lambda t: jnp.sin(t)`, or a
     `ConstantCurrent`, `StepCurrent`, `RampCurrent`, `SineCurrent` or `FunctionCurrent`, or a sum of these:
-    `FFEvNN(..., WithBiasCurrent(LIF), ..., current=StepCurrent(2.0, 5.0, 20.0))`. A run stops exactly where such a
-    current jumps or bends; what a plain function of time does there is up to the solver.
+    `FFEvNN(..., WithBiasCurrent(LIF), ..., current=StepCurrent(2.0, start=5.0, stop=20.0))`. A run stops exactly
+    where such a current jumps or bends; what a plain function of time does there is up to the solver.
 
     **Raises:** `TypeError` if `model` is not a class of neuron models; the constructor does if the model has no
     bias current to add to (see `NeuronModel.with_current`).

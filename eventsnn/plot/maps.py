@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def plot_plane(
     points: Float[ArrayLike, "samples 2"],
     labels: Int[ArrayLike, " samples"],
+    *,
     predicted: Int[ArrayLike, " samples"],
     class_names: Sequence[str] = (),
     ax: "Axes | None" = None,

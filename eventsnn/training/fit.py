@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from ..evnn import FFEvNN
 from ..network import attempt_ttfs
-from .losses import first_spike_correct, first_spike_loss, wake_loss
+from .losses import checked_labels, first_spike_correct, first_spike_loss, wake_loss
 from .respond import raise_what_failed
 
 
@@ -165,12 +165,14 @@ def train_epoch(
 
     **Returns:** the state afterwards, the mean loss, and the fraction of samples that were right.
 
-    **Raises:** `ValueError` if there are fewer samples than a batch needs; whatever `ttfs` raises.
+    **Raises:** `ValueError` if there are fewer samples than a batch needs, and for a label that is none of the outputs;
+    whatever `ttfs` raises.
     """
     wanted = weights_and_delays(state.network) if wanted is None else wanted
     total = _n_batches(recipe, len(samples))
     order = np.random.default_rng([recipe.seed, state.epoch]).permutation(len(samples))
     in_spikes, labels = np.asarray(samples.in_spikes), np.asarray(samples.labels)
+    checked_labels(labels, (len(samples), state.network.layers[-1]))
     network, optimiser_state = state.network, state.optimiser_state
     trained, fixed = eqx.partition(network, wanted)
     loss_sum, right_sum = 0.0, 0.0
@@ -299,9 +301,10 @@ def _batch_loss(
         tau0=recipe.tau0,
         tau1=recipe.tau1,
         alpha=recipe.alpha,
+        check_labels=False,
     )
     loss = jnp.mean(losses)
-    missing = wake_loss(spike_times, labels, network.connections[-1].weights)
+    missing = wake_loss(spike_times, labels, network.connections[-1].weights, check_labels=False)
     # The loss that is shown leaves out what only serves to wake neurons.
-    right = first_spike_correct(spike_times, labels)
+    right = first_spike_correct(spike_times, labels, check_labels=False)
     return loss + recipe.wake * missing, (loss, right, jnp.any(failed) & network.throw)

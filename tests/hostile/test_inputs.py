@@ -82,11 +82,12 @@ def test_22_a_batch_without_vmap_says_to_use_vmap():
         net.ttfs(jnp.ones((10, 3, 4)))
 
 
-@pytest.mark.parametrize("integers", [np.ones((3, 4), int), jnp.ones((3, 4), jnp.int32), [[1] * 4] * 3])
-def test_22_integers_say_to_pass_floats(integers):
-    net = layer(LIF, jnp.float64, 4)
-    with pytest.raises(TypeError, match=r"int.*expected floating point.*floats"):
-        net.ttfs(integers)
+@pytest.mark.parametrize("integers", [np.full((3, 4), 5), jnp.full((3, 4), 5, jnp.int32), [[5] * 4] * 3])
+def test_22_integers_are_times_of_the_same_value(integers):
+    net = layer(LIF, jnp.float64, 4, weights=3.0)
+    found = np.asarray(net.ttfs(integers))
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(found, net.ttfs(jnp.full((3, 4), 5.0)))
 
 
 def test_22_another_precision_is_an_error_and_not_rounded_in_silence():

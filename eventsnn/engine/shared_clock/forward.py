@@ -108,8 +108,8 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
     neuron = jnp.arange(shape[1], dtype=jnp.int32)
     heard = _hear(physics, clock)
     y, t = heard.y, jnp.broadcast_to(clock.t[:, None], shape)
-    # A neuron that its reset left above threshold, and that hears something at the same instant, if only its own spike with
-    # weight 0, is not lifted by that.
+    # A neuron that its reset left above threshold is not lifted there by what it hears at the same instant, which may be
+    # its own spike with weight 0.
     reset_high = (clock.jump == BY_SPIKE) & (rows.condition(t, clock.y) >= 0)
     jump = jnp.where((heard.source >= 0) & ~reset_high, BY_ARRIVAL, clock.jump)
     arrives = heard.due.t <= physics.t_stop
@@ -138,8 +138,8 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
     moving, finite = (h > 0) & ~still, all_finite(step)
     to_limit, at_arrival = to_limit & ~still, at_arrival & ~still
     is_target = aimed[:, None] & (neuron == clock.target[:, None])
-    # Neurons that cross at the time of the crossing that this step is for spike with it. Both crossings are only located
-    # so far, so that each could seem to be the earlier one.
+    # Neurons that cross at the time of the crossing that this step is for spike with it. Both crossings are only
+    # located so far, so that each could seem to be the earlier one.
     same = rounding_width(clock.t + h) + 2 * crossing_resolution(h)
     earliest, tied_now = jnp.where(aimed, clock.x - same, jnp.inf), aimed[:, None] & clock.tied
     early = (look.place < earliest[:, None]) & ~is_target & ~tied_now & settled
