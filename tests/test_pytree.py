@@ -31,9 +31,9 @@ from eventsnn.neuron_models.parameter import WholeNumbers
 IN_SPIKES = jnp.array([[1.0]], jnp.float32)
 CURRENT = (
     ConstantCurrent(1.0)
-    + StepCurrent(2.0, 5.0, 9.0)
-    + RampCurrent(0.0, 1.0, 2.0, 3.0)
-    + SineCurrent(1.0, 50.0)
+    + StepCurrent(2.0, start=5.0, stop=9.0)
+    + RampCurrent(0.0, 1.0, start=2.0, stop=3.0)
+    + SineCurrent(1.0, frequency=50.0)
     + FunctionCurrent(jnp.sin, breakpoints=[4.0])
 )
 SYNAPSES = np.array([[0, 1], [1, 2], [3, 0], [3, 1]])

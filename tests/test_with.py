@@ -112,7 +112,7 @@ def test_wrapped_and_mixed_models_take_what_the_models_inside_know():
     net = forward(model, layers=[3]).with_(tmem=3.0, tref=1.0, tsyn=4.0)
     lif, qif = net.neurons[0].neuron.parts
     assert (net.neurons[0].tref.value, lif.tmem.value, qif.tmem.value, lif.tsyn.value) == (1.0, 9.0, 3.0, 4.0)
-    current = forward(WithBiasCurrent(LIF), layers=[3]).with_(current=StepCurrent(2.0, 5.0), tmem=3.0).neurons[0]
+    current = forward(WithBiasCurrent(LIF), layers=[3]).with_(current=StepCurrent(2.0, start=5.0), tmem=3.0).neurons[0]
     assert current.current.amplitude.value == 2.0 and current.neuron.tmem.value == 3.0
 
 
@@ -244,7 +244,7 @@ def test_the_models_inside_of_wrappers_and_mixtures_are_looked_at_as_well():
     bad = eqx.tree_at(lambda net: net.neurons[0].neuron.parts[1].tsyn, net, 3.0)
     with pytest.raises(TypeError, match=r"neurons\[0\].neuron.parts\[1\].tsyn is 3.0, .*write net.with_\(tsyn=3.0\)"):
         bad.ttfs(IN_SPIKES)
-    net = forward(WithBiasCurrent(LIF), layers=[3], current=StepCurrent(2.0, 5.0))
+    net = forward(WithBiasCurrent(LIF), layers=[3], current=StepCurrent(2.0, start=5.0))
     bad = eqx.tree_at(lambda net: net.neurons[0].current.start, net, 3.0)
     with pytest.raises(TypeError, match=r"neurons\[0\].current.start is 3.0, .*write net.with_\(current=...\)"):
         bad.ttfs(IN_SPIKES)

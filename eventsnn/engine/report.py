@@ -44,7 +44,7 @@ class LayerReport(eqx.Module):
     @property
     def capacity(self) -> int:
         """How many spikes the list has room for."""
-        return self.times.shape[0]
+        return self.times.shape[-1]
 
     @property
     def limited(self) -> Int[Array, " neurons"]:
@@ -182,8 +182,9 @@ def _per_sample(summarise: Callable[[Any], Any], part: Any, depth: int) -> Any:
     if not depth:
         return summarise(part)
     batch = jnp.broadcast_shapes(*(leaf.shape[:depth] for leaf in jax.tree.leaves(part)))
+    samples = math.prod(batch)
     in_line = jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf, (*batch, *leaf.shape[depth:])).reshape(-1, *leaf.shape[depth:]), part
+        lambda leaf: jnp.broadcast_to(leaf, (*batch, *leaf.shape[depth:])).reshape(samples, *leaf.shape[depth:]), part
     )
     return jax.tree.map(lambda leaf: leaf.reshape(batch), jax.vmap(summarise)(in_line))
 
@@ -286,7 +287,7 @@ def _describe_layer(layer: LayerReport, told: _LayerSummary) -> str | None:
 
 
 def _describe_full_list(layer: LayerReport, told: _LayerSummary) -> str:
-    each = layer.capacity / layer.spikes.shape[0]
+    each = layer.capacity / layer.spikes.shape[-1]
     text = (
         f"{layer.name} emitted more than max_event_steps = {layer.capacity} spikes: the list was full by "
         f"t = {told.full:.4g} ms, after {each:.3g} spikes per neuron. "
