@@ -85,7 +85,7 @@ def passages(thresh, t_end, period=10.0):
 @pytest.mark.parametrize("thresh", [0.5, 0.0, -0.95, 0.999])
 @pytest.mark.parametrize("model", [Sine, pytest.param(SineWithReset, marks=slow), pytest.param(Counting, marks=slow)])
 def test_45_a_neuron_that_is_not_reset_spikes_once_at_each_upward_passage(model, thresh):
-    # At -0.95 it is below its threshold for a tenth of the time, and starts above. At 0.999 it is above for a seventieth.
+    # At -0.95 it is below threshold for a tenth of the time, and starts above. At 0.999 it is above for a seventieth.
     keywords = {"dtype": jnp.float64, "rtol": 1e-10, "thresh": thresh, "y0": 0.0 if thresh else -1e-3}
     times = train(FFEvNN([2], 1, model, 99.0, KEY, init_weights=0.0, **keywords))
     expected = passages(thresh if thresh else 1e-3, 99.0)

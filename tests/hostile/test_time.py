@@ -139,7 +139,9 @@ def test_42_a_breakpoint_at_the_instant_of_an_input_comes_with_it(dtype):
     a, b, c = pairs(dtype)[0]
     model = WithBiasCurrent(DeltaLIF)
     for stop, arrives in ((a + b, c), (c, a + b)):
-        net = FFEvNN([1], 1, model, 5.0, KEY, init_weights=0.5, current=StepCurrent(1.0, start=0.0, stop=stop), dtype=dtype)
+        net = FFEvNN(
+            [1], 1, model, 5.0, KEY, init_weights=0.5, current=StepCurrent(1.0, start=0.0, stop=stop), dtype=dtype
+        )
         state = net.state_at_t(jnp.asarray([[arrives]], dtype), jnp.asarray([c], dtype))[0, 0, 0]
         np.testing.assert_allclose(state, 1 - np.exp(-c / 20) + 0.5, rtol=0, atol=10 * float(jnp.finfo(dtype).eps))
 

@@ -108,8 +108,8 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
     neuron = jnp.arange(shape[1], dtype=jnp.int32)
     heard = _hear(physics, clock)
     y, t = heard.y, jnp.broadcast_to(clock.t[:, None], shape)
-    # A neuron that its reset left above threshold is not lifted there by what it hears at the same instant, which may be
-    # its own spike with weight 0.
+    # A neuron that its reset left above threshold is not lifted there by what it hears at the same instant. That may
+    # be its own spike with weight 0.
     reset_high = (clock.jump == BY_SPIKE) & (rows.condition(t, clock.y) >= 0)
     jump = jnp.where((heard.source >= 0) & ~reset_high, BY_ARRIVAL, clock.jump)
     arrives = heard.due.t <= physics.t_stop
