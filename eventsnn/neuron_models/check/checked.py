@@ -1,5 +1,6 @@
 """The model that is looked at, the states at which it is, and what was found."""
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -69,8 +70,20 @@ class Checked:
 
     def weights(self) -> Float[Array, "neurons *ports"]:
         """Weights as they arrive at the neurons."""
-        shape = (self.n, len(self.model.ports)) if self.model.ports else (self.n,)
-        return jnp.linspace(0.1, 0.2, math.prod(shape), dtype=self.dtype).reshape(shape)
+        return some_weights(self.model, self.n, self.dtype)
+
+    @functools.cached_property
+    def at_threshold(self) -> Float[Array, "states neurons channels"]:
+        """The states at the threshold that are reached along the slope of the condition."""
+        condition = self.calls()["spike_condition"]
+
+        def newton(_: int, y: Array) -> Array:
+            g, pull = jax.vjp(condition, y)
+            (slope,) = pull(jnp.ones_like(g))
+            length = jnp.sum(slope**2, axis=1)
+            return y - jnp.where(length > 0, g / jnp.where(length > 0, length, 1), 0)[:, None] * slope
+
+        return jax.jit(jax.vmap(lambda y: jax.lax.fori_loop(0, 20, newton, y)))(jnp.stack(self.states))
 
     def initial_state(self) -> bool:
         dtypes = {leaf.dtype for leaf in jax.tree.leaves(self.original) if eqx.is_inexact_array(leaf)}
@@ -119,6 +132,11 @@ class Checked:
             drawn = self.y + size * jax.random.uniform(one, self.y.shape, self.dtype, -1, 1)
             self.states.append(_without_columns_of_others(self.model, drawn))
         return True
+
+
+def some_weights(model: NeuronModel, n_neurons: int, dtype: Any) -> Float[Array, "neurons *ports"]:
+    shape = (n_neurons, len(model.ports)) if model.ports else (n_neurons,)
+    return jnp.linspace(0.1, 0.2, math.prod(shape), dtype=dtype).reshape(shape)
 
 
 def guess_neurons(model: NeuronModel) -> int:

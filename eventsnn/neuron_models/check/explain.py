@@ -34,7 +34,7 @@ def advice_about(error: Exception, method: str) -> str | None:
         return _TIMES if method == "breakpoints" else _INDICES
     if isinstance(error, jax.dtypes.TypePromotionError):
         return "look for a number made without dtype, or with NumPy, and give it the dtype of the state"
-    if re.search(r"positional argument|unexpected keyword argument", text):
+    if f"{method}() " in text and "argument" in text:
         return f"write def {method}{_signature(method)}"
     if re.search(r"broadcast|[Ii]ncompatible shapes|shapes must be equal", text):
         return (

@@ -7,7 +7,7 @@ import jax
 from jaxtyping import ArrayLike, Float, PRNGKeyArray
 
 from ..base import NeuronModel
-from . import events, slopes, values
+from . import derivatives, events, slopes, values
 from .checked import Checked, guess_neurons
 from .closed_form import closed_form
 from .contract import contract_error
@@ -24,8 +24,9 @@ def check_neuron_model(
     """Tell in plain words which parts of the contract of `NeuronModel` a model breaks.
 
     The methods are called as the engine calls them, at the initial state and at random states
-    near it. A closed form is compared with them along paths from there. A pass is no proof: only a
-    few states are looked at.
+    near it. Every parameter is moved, and derivatives are compared with differences, along paths
+    through time and through states. A closed form is compared with the methods along paths from
+    there. A pass is no proof: only a few states are looked at.
 
     **Arguments:**
 
@@ -57,6 +58,7 @@ def check_neuron_model(
         events.arrivals(checked)
         slopes.differentiable(checked)
         slopes.condition_slope(checked)
+        derivatives.parameters(checked)
         events.resets_that_end(checked)
         closed_form(checked)
     if checked.problems:
