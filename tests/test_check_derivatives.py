@@ -188,7 +188,8 @@ def test_what_has_a_derivative_passes(model, dtype):
     check_neuron_model(model(3, dtype=dtype))
 
 
-STEP, RAMP = StepCurrent(2.0, 5.0, 20.0, trainable=("amplitude", "start", "stop")), RampCurrent(0.0, 2.0, 5.0, 20.0)
+STEP = StepCurrent(2.0, start=5.0, stop=20.0, trainable=("amplitude", "start", "stop"))
+RAMP = RampCurrent(0.0, 2.0, start=5.0, stop=20.0)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +199,7 @@ STEP, RAMP = StepCurrent(2.0, 5.0, 20.0, trainable=("amplitude", "start", "stop"
         (AtMostOneSpike(Refractory(LIF)), None),
         (WithBiasCurrent(LIF), STEP),
         (WithBiasCurrent(Mixed((LIF, 1), (LIF, 2))), RAMP),
-        (WithBiasCurrent(LIF), SineCurrent(2.0, 50.0, trainable="frequency") + StepCurrent(1.0, 3.0)),
+        (WithBiasCurrent(LIF), SineCurrent(2.0, frequency=50.0, trainable="frequency") + StepCurrent(1.0, start=3.0)),
         (WithBiasCurrent(LIF), FunctionCurrent(lambda t: jnp.where(t < 5, 0, 2 * t), breakpoints=(5.0,))),
     ],
     ids=["mixed", "wrapped", "step", "ramp", "sine", "function"],

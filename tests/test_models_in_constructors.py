@@ -27,11 +27,11 @@ KEY = jax.random.PRNGKey(0)
 
 
 def feed_forward(model, dtype=jnp.float32, **keywords):
-    return FFEvNN([3], 1, model, 10.0, KEY, dtype=dtype, **keywords)
+    return FFEvNN([3], 1, model, 10.0, KEY, dtype=dtype, **{"init_weights": 0.0, **keywords})
 
 
 def recurrent(model, dtype=jnp.float32):
-    return EvNN(model, 3, 1, 10.0, KEY, dtype=dtype)
+    return EvNN(model, 3, 1, 10.0, KEY, dtype=dtype, init_weights=0.0)
 
 
 class Plain(NeuronModel):
@@ -282,7 +282,7 @@ def test_a_sound_model_passes_in_both_precisions(model, dtype):
 def test_a_sound_model_passes_without_64_bits():
     with jax.enable_x64(False):
         feed_forward(Plain)
-        feed_forward(WithBiasCurrent(LIF), current=StepCurrent(2.0, 1.0, 3.0))
+        feed_forward(WithBiasCurrent(LIF), current=StepCurrent(2.0, start=1.0, stop=3.0))
 
 
 class DrivenAfter(Plain):
@@ -309,8 +309,7 @@ def test_nothing_is_computed():
 
 def test_a_model_without_a_reset_of_its_own_keeps_its_state():
     class NoReset(Plain):
-        def reset_spiked(self, y, spiked):
-            return y
+        reset_spiked = NeuronModel.reset_spiked
 
     feed_forward(NoReset)
 
