@@ -36,6 +36,7 @@ from .engine.wiring import SparseSynapses, inputs_table, wiring_of
 from .network import AbstractNetwork
 from .network import Record as Record
 from .neuron_models import NeuronModel
+from .neuron_models.check.contract import reject_broken_model
 from .neuron_models.parameter import WholeNumbers, replaced
 from .times import check_time_constants
 from .weightless import input_without_effect, is_weightless, reject_silence
@@ -119,7 +120,8 @@ class FFEvNN(AbstractNetwork):
             biases: hyperparameters of the neurons, `"delays"`, `"axonal_delays"`.
 
         **Raises:** `TypeError` for an unknown keyword, `ValueError` for a value out of range, and where nothing
-        could happen: no weights (`init_weights`, `wmean` or `wlim`), and neurons that do not move without input.
+        could happen: no weights (`init_weights`, `wmean` or `wlim`), and neurons that do not move without input; also
+        for a neuron model one of whose methods fails or gives an array of a wrong shape or dtype.
         """
         order = "FFEvNN(layers, in_size, neuron_model, max_solver_time, key)"
         check_order(order, layers=layers, in_size=in_size, max_solver_time=max_solver_time, key=key)
@@ -151,6 +153,7 @@ class FFEvNN(AbstractNetwork):
             n_inputs = self.layers[number - 1] if number else self.in_size
             build: Any = model
             neurons.append(build(size, dtype=self.dtype, key=weight_keys[2 * number + 1], **own))
+            reject_broken_model(neurons[-1], size, self.dtype)
             weightless.append(is_weightless(of_synapses))
             if weightless[-1]:
                 of_synapses["wmean"] = 0.0
@@ -350,7 +353,8 @@ class EvNN(AbstractNetwork):
             `(n_neurons + in_size,)`.
 
         **Raises:** `TypeError` for an unknown keyword, `ValueError` for a value out of range, and where nothing
-        could happen: no weights (`init_weights`, `wmean` or `wlim`), and neurons that do not move without input.
+        could happen: no weights (`init_weights`, `wmean` or `wlim`), and neurons that do not move without input; also
+        for a neuron model one of whose methods fails or gives an array of a wrong shape or dtype.
         """
         order = "EvNN(neuron_model, n_neurons, in_size, max_solver_time, key)"
         check_order(order, n_neurons=n_neurons, in_size=in_size, max_solver_time=max_solver_time, key=key)
@@ -380,6 +384,7 @@ class EvNN(AbstractNetwork):
         keys = jax.random.split(checked_key(key))
         build: Any = model
         self.neurons = build(self.n_neurons, dtype=self.dtype, key=keys[1], **own)
+        reject_broken_model(self.neurons, self.n_neurons, self.dtype)
         weightless = is_weightless(of_synapses)
         if weightless:
             of_synapses["wmean"] = 0.0

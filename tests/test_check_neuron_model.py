@@ -73,7 +73,10 @@ class FlatInit(Leaky):
 
 
 def test_an_initial_state_without_a_channel_axis_is_told():
-    assert "init_state: the shape is (3,); expected an array of shape (3, channels)" in only_problem(FlatInit(3))
+    assert (
+        "init_state: it gives an array of shape (3,) and dtype float32; expected an array of shape (3, channels)"
+        in only_problem(FlatInit(3))
+    )
 
 
 class NoneInit(Leaky):
@@ -91,7 +94,10 @@ class FlatDynamics(LIF):
 
 
 def test_dynamics_of_one_channel_of_two_is_told():
-    assert "dynamics: the shape is (3,); expected (3, 2)" in only_problem(FlatDynamics(3))
+    assert (
+        "dynamics: it gives an array of shape (3,) and dtype float32; expected an array of shape (3, 2)"
+        in only_problem(FlatDynamics(3))
+    )
 
 
 class SquareDynamics(Leaky):
@@ -100,7 +106,10 @@ class SquareDynamics(Leaky):
 
 
 def test_a_broadcast_of_neurons_against_channels_is_told():
-    assert "dynamics: the shape is (3, 3); expected (3, 1)" in only_problem(SquareDynamics(3))
+    assert (
+        "dynamics: it gives an array of shape (3, 3) and dtype float32; expected an array of shape (3, 1)"
+        in only_problem(SquareDynamics(3))
+    )
 
 
 class ColumnCondition(Leaky):
@@ -109,7 +118,10 @@ class ColumnCondition(Leaky):
 
 
 def test_a_condition_with_a_channel_axis_is_told():
-    assert "spike_condition: the shape is (3, 1); expected (3,)" in only_problem(ColumnCondition(3))
+    assert (
+        "spike_condition: it gives an array of shape (3, 1) and dtype float32; expected an array of shape (3,)"
+        in only_problem(ColumnCondition(3))
+    )
 
 
 class RowJump(LIF):
@@ -118,7 +130,10 @@ class RowJump(LIF):
 
 
 def test_a_jump_of_wrong_shape_is_told():
-    assert "input_spikes: the shape is (1, 3); expected (3, 2)" in only_problem(RowJump(3))
+    assert (
+        "input_spikes: it gives an array of shape (1, 3) and dtype float32; expected an array of shape (3, 2)"
+        in only_problem(RowJump(3))
+    )
 
 
 class FlatReset(LIF):
@@ -127,7 +142,10 @@ class FlatReset(LIF):
 
 
 def test_a_reset_of_wrong_shape_is_told():
-    assert "reset_spiked: the shape is (3,); expected (3, 2)" in only_problem(FlatReset(3))
+    assert (
+        "reset_spiked: it gives an array of shape (3,) and dtype float32; expected an array of shape (3, 2)"
+        in only_problem(FlatReset(3))
+    )
 
 
 class FlatObserve(LIF):
@@ -136,7 +154,10 @@ class FlatObserve(LIF):
 
 
 def test_an_observation_without_channels_is_told():
-    assert "observe: the shape is (3,); expected (3, channels)" in only_problem(FlatObserve(3))
+    assert (
+        "observe: it gives an array of shape (3,) and dtype float32; expected an array of shape (3, channels)"
+        in only_problem(FlatObserve(3))
+    )
 
 
 class Unnamed(Leaky):
@@ -166,7 +187,9 @@ class NumpyInit(Leaky):
 
 
 def test_an_initial_state_of_another_precision_is_told():
-    assert "init_state: the dtype is float64; expected float32" in only_problem(NumpyInit(3, dtype=jnp.float32))
+    assert "init_state: it gives an array of shape (3, 1) and dtype float64; expected" in only_problem(
+        NumpyInit(3, dtype=jnp.float32)
+    )
 
 
 class DoubleJump(Leaky):
@@ -175,7 +198,7 @@ class DoubleJump(Leaky):
 
 
 def test_a_jump_that_changes_the_precision_is_told():
-    assert "input_spikes: the dtype is float64; expected float32, as the state" in only_problem(DoubleJump(3))
+    assert "input_spikes: it gives an array of shape (3, 1) and dtype float64; expected" in only_problem(DoubleJump(3))
 
 
 class Comparison(Leaky):
@@ -186,7 +209,8 @@ class Comparison(Leaky):
 def test_a_condition_that_compares_is_told_to_subtract():
     problem = only_problem(Comparison(3))
     assert (
-        "spike_condition: the dtype is bool; expected float32" in problem and "difference such as V - thresh" in problem
+        "spike_condition: it gives an array of shape (3,) and dtype bool; expected" in problem
+        and "difference such as V - thresh" in problem
     )
 
 
@@ -448,7 +472,7 @@ class CarriesTooMuch(LIF):
 
 @pytest.mark.parametrize(("model", "method"), [(EmitsNumbers, "emits"), (CarriesTooMuch, "spike_values")])
 def test_a_method_that_most_leave_alone_and_that_gives_something_else(model, method):
-    assert only_problem(model(3)).startswith(f"{method}: the shape is ")
+    assert only_problem(model(3)).startswith(f"{method}: it gives an array of shape ")
 
 
 def test_an_unknown_keyword_of_a_declared_model_names_the_model_and_the_nearest():

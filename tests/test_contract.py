@@ -95,11 +95,14 @@ def test_it_compiles_once_for_all_networks_of_a_shape(model, dtype):
         return FFEvNN([3], 1, counting, 20.0, jax.random.PRNGKey(seed), dtype=dtype, wlim=0.5, **keywords)
 
     x = jnp.asarray([[3.0, jnp.inf]], dtype)
-    build(0).ttfs(x)
+    one, same, other = build(0), build(0), build(1, tmem=11.0, tsyn=2.0, init_bias=0.3, y0=(0.25, 0.5))
+    # The constructor traces the methods as well, to look for mistakes.
+    built = counting.traces
+    one.ttfs(x)
     compiled = counting.traces
-    assert compiled > 0
-    build(0).ttfs(x + 1)
-    build(1, tmem=11.0, tsyn=2.0, init_bias=0.3, y0=(0.25, 0.5)).ttfs(x)
+    assert compiled > built
+    same.ttfs(x + 1)
+    other.ttfs(x)
     assert counting.traces == compiled
 
 

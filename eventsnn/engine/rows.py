@@ -172,4 +172,5 @@ def _over_batch(method, rows: Rows, x: PyTree, y: Channels) -> Array:
 
 
 def _split(out: Float[Array, "batch neurons channels"], y: Channels) -> Channels:
-    return tuple(out[..., channel] for channel in range(len(y)))
+    # Numbers without a dtype, which JAX takes for float64 where that is switched on, become those of the state.
+    return tuple(out[..., channel].astype(old.dtype) for channel, old in enumerate(y))

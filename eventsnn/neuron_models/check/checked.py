@@ -1,5 +1,6 @@
 """The model that is looked at, the states at which it is, and what was found."""
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from ..base import NeuronModel, valid_closed_form
 from ..mixed import AbstractMixed
 from ..parameter import per_neuron
 from ..wrapper import AbstractWrapper
+from .contract import Problem, failure, state_of
 
 # How many states the methods are tried at, besides the given one.
 _SAMPLES = 4
@@ -29,7 +31,7 @@ class Checked:
 
     def __init__(self, model: NeuronModel, n_neurons: int, args: Any):
         self.n, self.args = n_neurons, args
-        self.problems: list[str] = []
+        self.problems: list[Problem] = []
         self.broken: set[str] = set()
         self.original = model
         # The engine, too, gives every neuron its own value.
@@ -38,16 +40,18 @@ class Checked:
         self.flow: AbstractFlow | None = None
 
     def report(self, method: str, got: str, expected: str, advice: str) -> None:
-        self.problems.append(f"{method}: {got}; expected {expected}: {advice}")
-        self.broken.add(method)
+        self.add(Problem(method, got, expected, advice))
+
+    def add(self, problem: Problem) -> None:
+        self.problems.append(problem)
+        self.broken.add(problem.method)
 
     def attempt(self, method: str, function: Callable, *inputs: Any, expected: str, advice: str) -> Any:
         """What the function gives, or `None` and a problem."""
         try:
             return function(*inputs)
         except Exception as error:
-            message = (str(error).strip() or "no message").splitlines()[0]
-            self.report(method, f"{type(error).__name__}: {message}", expected, advice)
+            self.add(failure(method, error, expected, advice))
             return None
 
     def calls(self) -> dict[str, Callable[[Array], Array]]:
@@ -66,34 +70,38 @@ class Checked:
 
     def weights(self) -> Float[Array, "neurons *ports"]:
         """Weights as they arrive at the neurons."""
-        shape = (self.n, len(self.model.ports)) if self.model.ports else (self.n,)
-        return jnp.linspace(0.1, 0.2, math.prod(shape), dtype=self.dtype).reshape(shape)
+        return some_weights(self.model, self.n, self.dtype)
+
+    @functools.cached_property
+    def at_threshold(self) -> Float[Array, "states neurons channels"]:
+        """The states at the threshold that are reached along the slope of the condition."""
+        condition = self.calls()["spike_condition"]
+
+        def newton(_: int, y: Array) -> Array:
+            g, pull = jax.vjp(condition, y)
+            (slope,) = pull(jnp.ones_like(g))
+            length = jnp.sum(slope**2, axis=1)
+            return y - jnp.where(length > 0, g / jnp.where(length > 0, length, 1), 0)[:, None] * slope
+
+        return jax.jit(jax.vmap(lambda y: jax.lax.fori_loop(0, 20, newton, y)))(jnp.stack(self.states))
 
     def initial_state(self) -> bool:
         dtypes = {leaf.dtype for leaf in jax.tree.leaves(self.original) if eqx.is_inexact_array(leaf)}
         if len(dtypes) > 1:
             got = f"parameters have dtypes {' and '.join(sorted(map(str, dtypes)))}"
             self.report("__init__", got, "one dtype", "make every array with jnp.asarray(value, dtype)")
-        advice = "return one row per neuron and one column per channel"
-        shape = f"an array of shape ({self.n}, channels)"
-        y = self.attempt("init_state", self.original.init_state, self.n, expected=shape, advice=advice)
-        if y is None and "init_state" in self.broken:
+        found = state_of(self.original, self.n, dtypes.pop() if len(dtypes) == 1 else None)
+        if isinstance(found, Problem):
+            self.add(found)
             return False
-        if not isinstance(y, (jax.Array, np.ndarray)):
-            self.report("init_state", f"it gives {describe(y)}", shape, advice)
-            return False
-        if y.ndim != 2 or y.shape[0] != self.n or y.shape[1] == 0:
-            self.report("init_state", f"the shape is {y.shape}", shape, advice)
-            return False
-        self.dtype = dtypes.pop() if len(dtypes) == 1 else y.dtype
-        if y.dtype != self.dtype or not jnp.issubdtype(y.dtype, jnp.floating):
-            wanted = f"{self.dtype}, as its parameters" if jnp.issubdtype(self.dtype, jnp.floating) else "floats"
-            self.report("init_state", f"the dtype is {y.dtype}", wanted, "make it with jnp.asarray(…, dtype)")
+        self.dtype = found.dtype
+        y = self.attempt("init_state", self.model.init_state, self.n, expected="a state", advice="check its formula")
+        if y is None:
             return False
         if not np.all(np.isfinite(y)):
             self.report("init_state", "there are NaN or infinite numbers in it", "finite numbers", "check its formula")
             return False
-        self.y = jnp.asarray(y)
+        self.y = jnp.asarray(y, self.dtype)
         self._channel_names()
         return True
 
@@ -114,12 +122,7 @@ class Checked:
 
     def find_flow(self) -> None:
         """The closed form, if there is one."""
-        expected, advice = "an AbstractFlow, such as LinearFlow, or None", "see NeuronModel for what it stands for"
-        flow = self.attempt("closed_form", valid_closed_form, self.model, expected=expected, advice=advice)
-        if flow is not None and not isinstance(flow, AbstractFlow):
-            self.report("closed_form", f"it gives {describe(flow)}", expected, advice)
-        else:
-            self.flow = flow
+        self.flow = None if "closed_form" in self.broken else valid_closed_form(self.model)
 
     def draw_states(self, key: PRNGKeyArray) -> bool:
         """The state to look around, and random ones near and farther from it."""
@@ -129,6 +132,11 @@ class Checked:
             drawn = self.y + size * jax.random.uniform(one, self.y.shape, self.dtype, -1, 1)
             self.states.append(_without_columns_of_others(self.model, drawn))
         return True
+
+
+def some_weights(model: NeuronModel, n_neurons: int, dtype: Any) -> Float[Array, "neurons *ports"]:
+    shape = (n_neurons, len(model.ports)) if model.ports else (n_neurons,)
+    return jnp.linspace(0.1, 0.2, math.prod(shape), dtype=dtype).reshape(shape)
 
 
 def guess_neurons(model: NeuronModel) -> int:
@@ -167,7 +175,3 @@ def row_of(y: Array, bad: Any) -> str:
     if bad.dtype != bool:
         bad = ~np.isfinite(bad)
     return str(np.asarray(y)[np.flatnonzero(np.any(np.reshape(bad, (len(y), -1)), axis=1))[0]])
-
-
-def describe(value: Any) -> str:
-    return f"a {type(value).__name__}" if value is not None else "None"

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ...flows.base import AbstractFlow
 from ...flows.linear import LinearFlow
-from .checked import Checked, describe, row_of
+from .checked import Checked, row_of
 from .paths import ENDS, Paths, follow, span_of
 
 # How strongly neurons are driven, in units of the distance to the threshold.
@@ -19,8 +18,6 @@ _DRIVES = (-4.0, *(2.0**k for k in range(-2, 11)))
 def closed_form(checked: Checked) -> None:
     flow = checked.flow
     if flow is None or {"dynamics", "spike_condition", "closed_form"} & checked.broken:
-        return
-    if not _shapes_fit(checked, flow):
         return
     if isinstance(flow, LinearFlow):
         _jump(checked, flow)
@@ -37,28 +34,6 @@ def closed_form(checked: Checked) -> None:
     judge = _Judge(checked, paths, currents)
     if judge.states_fit():
         judge.crossings_fit(isinstance(flow, LinearFlow) and flow.thresh is None)
-
-
-def _shapes_fit(checked: Checked, flow: AbstractFlow) -> bool:
-    y, dt = checked.y, jnp.ones((checked.n,), checked.dtype)
-    calls = {
-        "after": (lambda: flow.after(y, dt), y.shape, checked.dtype),
-        "first_crossing": (lambda: flow.first_crossing(y, dt, dt), dt.shape, checked.dtype),
-        "may_cross": (lambda: flow.may_cross(y, y, dt), dt.shape, jnp.dtype(bool)),
-    }
-    for name, (call, shape, dtype) in calls.items():
-        expected, advice = f"an array of shape {shape} and dtype {dtype}", f"see AbstractFlow.{name}"
-        out = checked.attempt("closed_form", jax.eval_shape, call, expected=expected, advice=advice)
-        if out is None and "closed_form" in checked.broken:
-            return False
-        if not isinstance(out, jax.ShapeDtypeStruct):
-            checked.report("closed_form", f"{name} gives {describe(out)}", expected, advice)
-            return False
-        if out.shape != shape or out.dtype != dtype:
-            got = f"{name} gives an array of shape {out.shape} and dtype {out.dtype}"
-            checked.report("closed_form", got, expected, advice)
-            return False
-    return True
 
 
 def _jump(checked: Checked, flow: LinearFlow) -> None:

@@ -57,17 +57,7 @@ def resets_that_end(checked: Checked) -> None:
     if condition is None or dynamics is None or "reset_spiked" in checked.broken:
         return
 
-    @jax.jit
-    def to_threshold(y):
-        def newton(_, y):
-            g, pull = jax.vjp(condition, y)
-            (slope,) = pull(jnp.ones_like(g))
-            length = jnp.sum(slope**2, axis=1)
-            return y - jnp.where(length > 0, g / jnp.where(length > 0, length, 1), 0)[:, None] * slope
-
-        return jax.lax.fori_loop(0, 20, newton, y)
-
-    for y in map(to_threshold, checked.states):
+    for y in checked.at_threshold:
         at_threshold = np.abs(condition(y)) < 1e-3
         all_spike = jnp.ones((checked.n,), bool)
         reset = checked.model.reset_spiked(y, all_spike)

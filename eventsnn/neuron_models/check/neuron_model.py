@@ -7,9 +7,10 @@ import jax
 from jaxtyping import ArrayLike, Float, PRNGKeyArray
 
 from ..base import NeuronModel
-from . import events, slopes, values
+from . import derivatives, events, slopes, values
 from .checked import Checked, guess_neurons
 from .closed_form import closed_form
+from .contract import contract_error
 
 
 def check_neuron_model(
@@ -23,8 +24,9 @@ def check_neuron_model(
     """Tell in plain words which parts of the contract of `NeuronModel` a model breaks.
 
     The methods are called as the engine calls them, at the initial state and at random states
-    near it. A closed form is compared with them along paths from there. A pass is no proof: only a
-    few states are looked at.
+    near it. Every parameter is moved, and derivatives are compared with differences, along paths
+    through time and through states. A closed form is compared with the methods along paths from
+    there. A pass is no proof: only a few states are looked at.
 
     **Arguments:**
 
@@ -46,20 +48,18 @@ def check_neuron_model(
     checked = Checked(model, guess_neurons(model) if n_neurons is None else n_neurons, args)
     key = jax.random.PRNGKey(0) if key is None else key
     if checked.initial_state() and checked.given_state(y) and checked.draw_states(key):
+        values.forms(checked)
         checked.find_flow()
-        values.shapes(checked)
+        values.finite(checked)
         values.time_per_neuron(checked)
         values.transformable(checked)
         values.rows(checked)
         events.unspiked_rows(checked)
         events.arrivals(checked)
-        values.other_methods(checked)
         slopes.differentiable(checked)
         slopes.condition_slope(checked)
+        derivatives.parameters(checked)
         events.resets_that_end(checked)
         closed_form(checked)
     if checked.problems:
-        name = type(model).__name__
-        places = "1 place" if len(checked.problems) == 1 else f"{len(checked.problems)} places"
-        listed = "".join(f"\n- {problem}" for problem in checked.problems)
-        raise ValueError(f"{name} breaks the contract of a neuron model in {places}:{listed}")
+        raise contract_error(model, checked.problems)

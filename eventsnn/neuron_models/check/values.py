@@ -1,41 +1,30 @@
 """What the methods give, alone and for each neuron."""
 
 import itertools
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .checked import Checked, close, describe, row_of
+from .checked import Checked, close, row_of
+from .contract import form_problems
 
 
-def shapes(checked: Checked) -> None:
+def forms(checked: Checked) -> None:
+    """Every method gives arrays of the right shape and dtype, and can be compiled."""
+    state = jax.ShapeDtypeStruct(checked.y.shape, checked.dtype)
+    for problem in form_problems(checked.original, state, checked.args, thorough=True):
+        checked.add(problem)
+
+
+def finite(checked: Checked) -> None:
+    expected, advice = "finite numbers", "check its formula, or pass a y at which it holds"
     for name, call in checked.calls().items():
-        shape = (checked.n,) if name == "spike_condition" else checked.y.shape
-        rows = "one number per neuron" if name == "spike_condition" else "the shape of the state"
-        expected = f"an array of shape {shape}"
-        out = checked.attempt(
-            name, call, checked.y, expected=expected, advice="see NeuronModel for what it is called with"
-        )
-        if name in checked.broken:
-            continue
-        if not isinstance(out, (jax.Array, np.ndarray)):
-            checked.report(name, f"it gives {describe(out)}", expected, "return a jax.numpy array")
-        elif name == "observe" and (out.ndim != 2 or out.shape[0] != checked.n):
-            checked.report(name, f"the shape is {out.shape}", f"({checked.n}, channels)", "return one row per neuron")
-        elif name != "observe" and out.shape != shape:
-            checked.report(name, f"the shape is {out.shape}", f"{shape}", f"return {rows}")
-        elif out.dtype != checked.dtype:
-            advice = "a condition is a difference such as V - thresh, not a comparison"
-            if out.dtype != bool:
-                advice = "look for a number made without dtype, or with NumPy"
-            checked.report(name, f"the dtype is {out.dtype}", f"{checked.dtype}, as the state", advice)
-        elif name != "observe" and not np.all(np.isfinite(out)):
+        out = checked.attempt(name, call, checked.y, expected=expected, advice=advice)
+        if out is not None and name != "observe" and not np.all(np.isfinite(out)):
             got = f"there are NaN or infinite numbers for the state {row_of(checked.y, out)}"
-            checked.report(name, got, "finite numbers", "check its formula, or pass a y at which it holds")
+            checked.report(name, got, expected, advice)
 
 
 def time_per_neuron(checked: Checked) -> None:
@@ -56,6 +45,7 @@ def time_per_neuron(checked: Checked) -> None:
 
 
 def transformable(checked: Checked) -> None:
+    """They work on a batch, as the engine calls them."""
     advice = "use jax.numpy throughout, and jnp.where in the place of if"
     batch = jnp.stack(checked.states)
     for name, call in checked.calls().items():
@@ -75,31 +65,3 @@ def rows(checked: Checked) -> None:
             where = np.flatnonzero(np.any(np.reshape(before != after, (checked.n - 1, -1)), axis=1))[0]
             got = f"row {np.flatnonzero(others)[where]} changes with the state of neuron {row}"
             checked.report(name, got, "rows that are independent", "neurons meet through spikes alone: no sum over y")
-
-
-def other_methods(checked: Checked) -> None:
-    """Those that most models leave alone give what the engine reads."""
-    per_neuron = f"a scalar or shape ({checked.n},)"
-    calls: dict[str, tuple[Callable[[], Any], Callable[[Any], bool], str]] = {
-        "emits": (
-            lambda: checked.model.emits(checked.y),
-            lambda x: x.shape == (checked.n,) and x.dtype == bool,
-            "booleans",
-        ),
-        "spike_values": (checked.model.spike_values, lambda x: x.shape in ((), (checked.n,)), per_neuron),
-        "breakpoints": (checked.model.breakpoints, lambda x: x.ndim in (1, 2), "shape (times,) or (neurons, times)"),
-        "pass_breakpoint": (
-            lambda: checked.model.pass_breakpoint(checked.y),
-            lambda x: x.shape == checked.y.shape,
-            f"the shape of the state, {checked.y.shape}",
-        ),
-    }
-    for name, (call, fits, expected) in calls.items():
-        out = checked.attempt(name, call, expected=expected, advice="see NeuronModel for what it gives")
-        if out is None:
-            continue
-        if not isinstance(out, (jax.Array, np.ndarray)):
-            checked.report(name, f"it gives {describe(out)}", expected, "return a jax.numpy array")
-        elif not fits(out):
-            got = f"the shape is {out.shape} and the dtype {out.dtype}"
-            checked.report(name, got, expected, "return one for each neuron")
