@@ -172,3 +172,22 @@ def test_a_plane_that_cannot_be_is_an_error():
             plot_phase_plane(model, **wrong)
     with pytest.raises(TypeError, match="expected an instance of a NeuronModel"):
         plot_phase_plane(LIF)
+
+
+class NeverReset(Adaptive):
+    """The same neuron, whose spikes leave it where it is."""
+
+    def reset_spiked(self, y, spiked):
+        return y
+
+
+def test_a_neuron_that_is_not_reset_moves_on_beyond_its_threshold():
+    labels = []
+    for model in Adaptive, NeverReset:
+        ax = plot_phase_plane(model(1), limits=LIMITS)
+        labels.append({one.get_label() for one in ax.lines})
+        # Stream lines of the neuron that is reset end at the threshold, V = 1.
+        (streams,) = (found for found in ax.collections if type(found).__name__ == "LineCollection")
+        furthest = max(path.vertices[:, 0].max() for path in streams.get_paths())
+        assert (furthest > 1.5) == (model is NeverReset)
+    assert "reset" in labels[0] and "reset" not in labels[1] and "threshold" in labels[1]

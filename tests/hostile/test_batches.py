@@ -14,8 +14,8 @@ from eventsnn.engine.shared_clock import network as shared_clock
 KEY, slow = jax.random.PRNGKey(0), pytest.mark.slow
 
 
-# 51. What a run keeps for its gradient has the same shape for a sample alone and in a batch of any size: `vmap` may trace
-# the run before it knows of the batch, and the sweep back after.
+# 51. What a run keeps for its gradient has the same shape for a sample alone and in a batch of any size: `vmap` may
+# trace the run before it knows of the batch, and the sweep back after.
 
 ENGINES = {"own clocks": (independent, QIF), "closed form": (closed_form, LIF), "one clock": (shared_clock, QIF)}
 
