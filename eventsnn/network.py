@@ -106,6 +106,8 @@ class AbstractNetwork(eqx.Module):
         self.throw = bool(throw)
         self.solver = without_arrays("solver", diffrax.Tsit5() if solver is None else solver)
         controller = checked_controller(stepsize_controller, rtol, atol)
+        # Whether it is one that can be used at all comes before what it holds.
+        make_control(controller, self.solver, self.solver_stepsize)
         self.stepsize_controller = without_arrays("stepsize_controller", controller)
         self.max_steps = step_limit(max_steps, self.stepsize_controller, self.max_solver_time, self.solver_stepsize)
         self.min_slope = checked_slope(min_slope)

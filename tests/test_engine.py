@@ -53,7 +53,7 @@ def test_a_run_too_long_to_be_written_down_has_the_same_gradient(change_engine, 
     np.testing.assert_array_equal(in_pieces, whole)
 
 
-@pytest.mark.parametrize("size, held", [(1, 256), (768, 248), (1000, 190), (30720, 64)])
+@pytest.mark.parametrize("size, held", [(1, 256), (3, 253), (4, 190), (120, 64)])
 def test_more_is_written_down_where_it_takes_little_memory(size, held):
     channels = (jnp.zeros((1, size), jnp.float32),) * 2
     assert independent._room(channels, 64) == held and independent._room(channels, 0) == 0

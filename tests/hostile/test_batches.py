@@ -66,7 +66,7 @@ def test_51_the_record_of_a_run_does_not_depend_on_the_batch(monkeypatch, kind, 
 @pytest.mark.parametrize(
     "model",
     [
-        pytest.param(QIF, id="QIF"),
+        pytest.param(QIF, id="QIF", marks=slow),
         pytest.param(LIF, id="LIF", marks=slow),
         pytest.param(ALIF, id="ALIF", marks=slow),
         pytest.param(Mixed((LIF, 60), (LeakyIntegrator, 10)), id="Mixed", marks=slow),
@@ -95,7 +95,7 @@ def full_list(**keywords):
     return FFEvNN([3, 2], 1, LIF, 40.0, KEY, **options)
 
 
-@pytest.mark.parametrize("way", ["eager", "jit", "vmap"])
+@pytest.mark.parametrize("way", [pytest.param("eager", marks=slow), pytest.param("jit", marks=slow), "vmap"])
 def test_46_nothing_in_a_failed_run_can_be_taken_for_silence(way):
     net, x = full_list(), jnp.array([[2.0, 12.0]], jnp.float32)
     times = jnp.array([0.0, 39.0], jnp.float32)

@@ -124,13 +124,15 @@ def test_33_new_numbers_and_a_second_network_of_the_same_shape_compile_nothing(d
 
     query = eqx.filter_jit(lambda net, x: net.ttfs(x))
     x = jnp.asarray([[3.0, jnp.inf]], dtype)
-    Counting.traces = 0
-    query(build(0, drive=0.1, thresh=1.0), x)
-    build(0, drive=0.1, thresh=1.0).ttfs(x)
-    compiled = Counting.traces
-    assert compiled > 0
+    first = build(0, drive=0.1, thresh=1.0)
     later = [(build(1, drive=0.1), x), (build(2, drive=0.3, thresh=2.0, vreset=-1.0, y0=0.5), 2 * x)]
     later.append((eqx.tree_at(lambda net: net.connections[0].weights, *later[0][:1], jnp.ones((1, 3), dtype)), x))
+    # Constructors look at the shapes of what the methods give, which is not counted.
+    Counting.traces = 0
+    query(first, x)
+    first.ttfs(x)
+    compiled = Counting.traces
+    assert compiled > 0
     for net, spike_times in later:
         query(net, spike_times)
         net.ttfs(spike_times)
