@@ -19,7 +19,7 @@ def spike_trains(
         return jnp.where(first < capacity, times[jnp.minimum(first, capacity - 1)], jnp.inf)[:, None]
     order = jnp.argsort(owner, stable=True)
     first = jnp.searchsorted(owner[order], jnp.arange(n_neurons + 1, dtype=owner.dtype)).astype(jnp.int32)
-    place = first[:-1, None] + jnp.arange(n_spikes, dtype=jnp.int32)
+    place = first[:-1, None] + jnp.arange(n_spikes, dtype=jnp.int32)[None]
     exists = place < first[1:, None]
     # A spike that does not exist has no derivative: it never touches the list.
     return jnp.where(exists, times[order[jnp.minimum(place, capacity - 1)]], jnp.inf)

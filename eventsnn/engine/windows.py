@@ -193,7 +193,7 @@ def _start(y0: Float[Array, "neurons channels"], wanted: Wanted, limits: Limits,
 def _look_ahead(wiring: AbstractWiring, inputs: Arrivals, run: _Run, end: Array, t_end: Array) -> _Window:
     """The window from here on that is `end` long, or as far as there is room for what arrives from the inputs."""
     size, pending = run.queue.spike.shape
-    slot = jnp.arange(pending, dtype=jnp.int32)
+    slot = jnp.arange(pending, dtype=jnp.int32)[None]
     waiting = slot < run.queue.filled[:, None]
     emitted = jax.tree.map(lambda column: column[run.queue.spike], run.spikes.times)
     queued = run.time.until(emitted) + wiring.delays[run.queue.synapse]
@@ -217,7 +217,7 @@ def _look_ahead(wiring: AbstractWiring, inputs: Arrivals, run: _Run, end: Array,
         # Behind the queue, so that the filled part of the rows is short: sorting is most of the work of a window.
         shape = (size, coming.shape[1])
         coming, sources = jnp.broadcast_to(coming, shape), jnp.broadcast_to(wiring.synapse(sources), shape)
-        place = jnp.arange(pending + shape[1], dtype=jnp.int32) - run.queue.filled[:, None]
+        place = jnp.arange(pending + shape[1], dtype=jnp.int32)[None] - run.queue.filled[:, None]
         queued, synapses = _behind(queued, coming, place, jnp.inf), _behind(synapses, sources, place, 0)
 
     order = order_by_time(queued, synapses, finely=True)
@@ -254,7 +254,7 @@ def _next_inputs(inputs: Arrivals, time: PreciseTime, room: int) -> tuple[Array,
     # An input at the rounded time has arrived before if the rest is greater than 0.
     side = jax.vmap(lambda times, side: jnp.searchsorted(times, time.t, side=side), in_axes=(0, None))
     first = jnp.where(time.rest > 0, side(inputs.times, "right"), side(inputs.times, "left")).astype(jnp.int32)
-    place = first[:, None] + jnp.arange(room + 1, dtype=jnp.int32)
+    place = first[:, None] + jnp.arange(room + 1, dtype=jnp.int32)[None]
     times = jnp.take_along_axis(inputs.times, place, axis=1, mode="fill", fill_value=jnp.inf)
     sources = jnp.take_along_axis(inputs.sources, place[:, :-1], axis=1, mode="clip")
     times = time.until(times)
@@ -332,7 +332,7 @@ def _pass_on(wiring: AbstractWiring, queue: _Queue, found: LayerRun, before: Int
     while together * (size + 1) >= 2**31:
         together //= 2
     event = jnp.arange(together, dtype=jnp.int32)
-    slot = jnp.arange(pending, dtype=jnp.int32)
+    slot = jnp.arange(pending, dtype=jnp.int32)[None]
 
     def some(carry):
         begin, queue = carry

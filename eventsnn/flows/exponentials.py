@@ -54,7 +54,7 @@ class AbstractExponentialFlow(AbstractFlow):
         shifts = jnp.stack([zero, *rates[:-1], zero])[:, None]
         # How exact zeros behind f are hardly matters: the function before is flat there.
         eps = jnp.finfo(dt.dtype).eps
-        coarse, rounding = 0.1 * eps**0.25 * dt, self._rounding(y)
+        coarse, rounding = 0.1 * eps**0.25 * dt[None], self._rounding(y)[None]
         # What has decayed to less than this has any sign.
         noise = 16 * eps * self._sizes(rates, y)[:, None]
 
@@ -70,14 +70,14 @@ class AbstractExponentialFlow(AbstractFlow):
             f, behind = (jax.lax.dynamic_index_in_dim(values, sought + k, keepdims=False) for k in (0, 1))
             slope = behind - jax.lax.dynamic_index_in_dim(shifts, sought, keepdims=False) * f
             unclear = jax.lax.dynamic_index_in_dim(noise, sought, keepdims=False)
-            refined = search.refine(f[1:], slope[1:], jnp.zeros_like(slope[1:]), unclear, coarse, coarse, zero)
+            refined = search.refine(f[1:], slope[1:], jnp.zeros_like(slope[1:]), unclear, coarse, coarse, zero[None])
             begun = search.begin(sought, jnp.concatenate([zero[None], search.x]), f, slope, unclear)
             return jax.tree.map(lambda a, b: jnp.where(busy, a, b), refined, begun)
 
         def last_turn(search: _Search) -> _Search:
             f, slope, *behind = at(search.x)
-            bend = (behind[0] if behind else zero) - shifts[1] * slope
-            return search.refine(f, slope, bend, jnp.zeros_like(f), resolution * search.x, coarse, rounding)
+            bend = (behind[0] if behind else zero[None]) - shifts[1] * slope
+            return search.refine(f, slope, bend, jnp.zeros_like(f), resolution[None] * search.x, coarse, rounding)
 
         # The last but one has a zero that is known; between it and the end the others are looked for.
         last = jnp.clip(_zero_of_last(rates, start[:, 0]), 0, dt) if count > 1 else dt

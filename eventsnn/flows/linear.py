@@ -49,15 +49,16 @@ class LinearFlow(AbstractExponentialFlow):
         $(e^z - 1)/z$ it has no singularity at $a = r$, and all its factors are positive, so that
         no digits are lost for any ratio of the time constants.
         """
-        keep = jnp.exp(-self.leak * dt)
-        gain = dt * relative_growth(-self.leak * dt)
-        if self.coupling is None or self.decay is None:
+        leak, coupling, decay = (_with_axes(number, dt.ndim) for number in (self.leak, self.coupling, self.decay))
+        keep = jnp.exp(-leak * dt)
+        gain = dt * relative_growth(-leak * dt)
+        if coupling is None or decay is None:
             return Coefficients(keep, gain, None, None)
-        slower, faster = jnp.minimum(self.leak, self.decay), jnp.maximum(self.leak, self.decay)
+        slower, faster = jnp.minimum(leak, decay), jnp.maximum(leak, decay)
         # Not the absolute value of a difference, whose derivative at 0 is 1 in JAX and should be 0 here.
         apart = faster - slower
-        feed = self.coupling * dt * jnp.exp(-slower * dt) * relative_growth(-apart * dt)
-        return Coefficients(keep, gain, feed, jnp.exp(-self.decay * dt))
+        feed = coupling * dt * jnp.exp(-slower * dt) * relative_growth(-apart * dt)
+        return Coefficients(keep, gain, feed, jnp.exp(-decay * dt))
 
     def advance(
         self, through: "Coefficients", v: Float[Array, "..."], i: MaybeArray
@@ -97,6 +98,11 @@ class LinearFlow(AbstractExponentialFlow):
 
     def _split(self, y: Float[Array, "neurons channels"]) -> tuple[Array, MaybeArray]:
         return y[:, 0], None if self.decay is None else y[:, 1]
+
+
+def _with_axes(number: MaybeArray, ndim: int) -> MaybeArray:
+    """A number that broadcasts against `ndim` axes, with these axes: JAX can be told not to add them by itself."""
+    return number if number is None or number.ndim == 0 else jnp.expand_dims(number, tuple(range(ndim - number.ndim)))
 
 
 def _join(v: Float[Array, " neurons"], i: MaybeArray) -> Float[Array, "neurons channels"]:

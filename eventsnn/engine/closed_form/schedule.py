@@ -51,7 +51,7 @@ class Schedule(eqx.Module):
     def window(self, number: Int[Array, ""], length: int) -> Stretches:
         """Stretches `number * length` and the `length - 1` after it."""
         stretch = number * length + jnp.arange(length + 1, dtype=jnp.int32)[:, None, None]
-        t_stop, final = self.t_stop[:, None], self.final[:, None]
+        t_stop, final = self.t_stop[None, :, None], self.final[None, :, None]
         starts, sources = jnp.broadcast_to(t_stop, (length + 1, *self.count.shape)), self.inputs
         room = self.arrivals.times.shape[-1]
         if room:
@@ -67,9 +67,9 @@ class Schedule(eqx.Module):
         settled = self._settled(starts, stretch) if room else jnp.ones(starts.shape, bool)[:-1]
         starts, ends, stretch = starts[:-1], starts[1:], stretch[:-1]
         # At the end of a run that goes on in another one, the threshold is tested at the start of that.
-        is_last = stretch == self.count - 1
+        is_last = stretch == self.count[None] - 1
         at_end = final | (ends - starts > self._width(t_stop))
-        tested = jnp.where(is_last, at_end, settled & (stretch < self.count))
+        tested = jnp.where(is_last, at_end, settled & (stretch < self.count[None]))
         sources = jnp.broadcast_to(jnp.asarray(sources, jnp.int32), starts.shape)
         return Stretches(starts, ends, sources, tested, self.count - number * length)
 
@@ -79,7 +79,7 @@ class Schedule(eqx.Module):
         A sequence of arrivals, each within the width of an instant of the one before, is cut into pieces of that width.
         """
         width = self._width(starts)
-        follows = (starts[1:] - starts[:-1] <= width[1:]) & (stretch[1:] < self.count)
+        follows = (starts[1:] - starts[:-1] <= width[1:]) & (stretch[1:] < self.count[None])
         row = jnp.arange(starts.shape[0], dtype=jnp.int32)[:, None, None]
         first = jax.lax.cummax(jnp.where(jnp.pad(follows, ((1, 0), (0, 0), (0, 0))), 0, row), axis=0)
         span = starts - jnp.take_along_axis(starts, first, axis=0)
@@ -103,7 +103,7 @@ class Schedule(eqx.Module):
 
     def _width(self, times: Float[Array, "*any batch lists"]) -> Float[Array, "*any batch lists"]:
         """The width of an instant at times of each sample, which is the last axis but one."""
-        return instant_width(times + self.origin[:, None])
+        return instant_width(times + self.origin.reshape(*[1] * (times.ndim - 2), -1, 1))
 
 
 def make_schedule(

@@ -59,7 +59,7 @@ def sweep_back(
     heard, spiked = source >= 0, ~nothing & (segment.slot >= 0)
     weights = next_weights(physics.wiring.weights, jnp.maximum(source, 0))
     # Each neuron that crossed has a time of its own, also where several did so at the same time.
-    root, target = (kind == ROOT) & spiked, jnp.arange(shape[1], dtype=jnp.int32) == segment.target
+    root, target = (kind == ROOT) & spiked, jnp.arange(shape[1], dtype=jnp.int32)[None] == segment.target
 
     numbers, fixed = eqx.partition(physics.rows.numbers, wanted)
     numbers = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (shape[0], *leaf.shape[1:])), numbers)

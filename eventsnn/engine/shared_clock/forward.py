@@ -105,7 +105,7 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
     """One step of every sample that is not done, or one try at a step. `count` is how many spikes there were."""
     rows, motion, live = physics.rows, physics.motion, ~clock.done
     shape = clock.spikes.shape
-    neuron = jnp.arange(shape[1], dtype=jnp.int32)
+    neuron = jnp.arange(shape[1], dtype=jnp.int32)[None]
     heard = _hear(physics, clock)
     y, t = heard.y, jnp.broadcast_to(clock.t[:, None], shape)
     # A neuron that its reset left above threshold is not lifted there by what it hears at the same instant, which may be
@@ -189,7 +189,7 @@ def iterate(physics: Physics, clock: Clock, count: Int[Array, " batch"]) -> tupl
     done = clock.done | failed | (passed & (kind == END))
     done = done | (count + jnp.sum(spiked, axis=1, dtype=jnp.int32) > physics.capacity)
     if physics.stop_after is not None:
-        done = done | jnp.all((spikes >= physics.stop_after) | ~physics.outputs, axis=1)
+        done = done | jnp.all((spikes >= physics.stop_after) | ~physics.outputs[None], axis=1)
     counts = live & ~failed & (passed | any_at_once | jnp.any(heard.source >= 0, axis=1))
 
     next_h = jnp.where(look.keep & to_limit, jnp.maximum(look.next_h, clock.h), look.next_h)
@@ -225,7 +225,7 @@ def _hear(physics: Physics, clock: Clock) -> _Heard:
     wiring, live, shape = physics.wiring, ~clock.done, clock.spikes.shape
     sender = jnp.argmax(clock.waiting, axis=1).astype(jnp.int32)
     sends = live & jnp.any(clock.waiting, axis=1)
-    waiting = clock.waiting & ~(sends[:, None] & (jnp.arange(shape[1], dtype=jnp.int32) == sender[:, None]))
+    waiting = clock.waiting & ~(sends[:, None] & (jnp.arange(shape[1], dtype=jnp.int32)[None] == sender[:, None]))
     queue, full = clock.queue, jnp.zeros(shape, bool)
     source = slot = jnp.full(shape, -1, jnp.int32)
     if queue is None or wiring.delays is None:
@@ -269,7 +269,7 @@ def _send(delays: Array, clock: Clock, queue: Queue, sender, sends) -> tuple[Que
     arrives = _column(clock.time).after(jnp.where(reached, delays, 0))
     free = jnp.isinf(queue.times.t)
     place = jnp.argmax(free, axis=2).astype(jnp.int32)[..., None]
-    goes = reached[..., None] & (jnp.arange(free.shape[2], dtype=jnp.int32) == place) & free
+    goes = reached[..., None] & (jnp.arange(free.shape[2], dtype=jnp.int32)[None, None] == place) & free
     sent = jnp.take_along_axis(queue.sent, sender[:, None], axis=1)[..., None]
     new = Queue(
         jax.tree.map(lambda new, old: jnp.where(goes, new[..., None], old), arrives, queue.times),
@@ -286,7 +286,7 @@ def _receive(queue: Queue, time: PreciseTime, live) -> tuple[Queue, _Integers, _
     columns = (queue.times, queue.sources, queue.slots)
     due, source, slot = jax.tree.map(lambda column: jnp.take_along_axis(column, first, axis=2)[..., 0], columns)
     hears = live[:, None] & (_column(time).until(due) <= 0)
-    taken = hears[..., None] & (jnp.arange(queue.sources.shape[2], dtype=jnp.int32) == first)
+    taken = hears[..., None] & (jnp.arange(queue.sources.shape[2], dtype=jnp.int32)[None, None] == first)
     times = PreciseTime(jnp.where(taken, jnp.inf, queue.times.t), jnp.where(taken, 0, queue.times.rest))
     queue = Queue(times, queue.sources, queue.slots, queue.sent)
     return queue, jnp.where(hears, source, -1), jnp.where(hears, slot, -1)
