@@ -131,7 +131,7 @@ def times_carried(
     """The weights times what the spikes of each input carry, if it is not 1."""
     if carried is None:
         return weights
-    return weights * carried.reshape(*carried.shape, *[1] * (weights.ndim - 1))
+    return weights * carried.reshape(*carried.shape, *[1] * (weights.ndim - carried.ndim))
 
 
 def _run_one(solving: Solving, model: NeuronModel, weights: Array, arrivals: Arrivals, wanted: Wanted) -> LayerRun:
