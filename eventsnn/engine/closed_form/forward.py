@@ -16,8 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ...flows.linear import Coefficients, LinearFlow, MaybeArray
 from ...materialise import materialised
-from ..crossing import shortest_step
-from ..instants import PreciseTime, rounding_width, time_at
+from ..instants import PreciseTime, time_at
 from ..lanes import FINE, NOT_FINITE, RESET_HIGH, STEP_SMALL
 from ..spike_list import SpikeList, append_some, empty_list, put_some
 from ..turns import Turn, serve_in_turns
@@ -228,18 +227,17 @@ def _serve(layer: Layer, window: _Window, turn: Turn, run: Run, stretch: _Intege
         turn.look, (neurons.v, neurons.i, neurons.last, neurons.spikes, neurons.status, neurons.time)
     )
     here = turn.look(stretch)
-    start, end = (turn.look(row, here) for row in (window.stretches.starts, window.stretches.ends))
+    stretches = window.stretches
+    start, end, margin = (turn.look(row, here) for row in (stretches.starts, stretches.ends, stretches.margin))
     # Since the arrival, or since a spike after it.
     since: PreciseTime = jax.tree.map(lambda a, b: jnp.where(latest.t > start, a, b), latest, time_at(start))
-    t_end, origin = turn.look(layer.schedule.t_end[:, None]), turn.look(layer.schedule.origin[:, None])
-    final = (here == turn.look(window.stretches.count) - 1) & turn.look(layer.schedule.final[:, None])
 
     def cross(v, i, since):
         left = jnp.maximum(since.until(end), 0)
         crosses, s = locate(flow, v, i, left, real & (v < flow.thresh), turn.any)
         s = jnp.minimum(s, left)
         # A crossing at the time of an arrival is decided by the arrival.
-        crosses = crosses & (final | (left - s > rounding_width(end + origin)))
+        crosses = crosses & (left - s > margin)
         lifted = real & (v >= flow.thresh)
         s = jnp.where(crosses, s, 0)
         i_at = None if i is None else jnp.where(crosses, i * jnp.exp(-flow.decay * s), i)
@@ -248,15 +246,16 @@ def _serve(layer: Layer, window: _Window, turn: Turn, run: Run, stretch: _Intege
         left = left - s
         v_end, i_end = flow.advance(flow.coefficients(left), v_on, i_at)
         again = spiked & (left > 0) & may_cross(flow, v_on, i_at, left, v_end, i_end)
-        return crosses, lifted, since.after(s), v_on, i_at, v_end, i_end, again, s
+        return crosses, lifted, since.after(s), v_on, i_at, v_end, i_end, again
 
-    crosses, lifted, time, v_on, i_at, v_end, i_end, again, s = materialised(turn.any, cross, v, i, since)
-    spiked, at = crosses | lifted, jnp.minimum(time.t, t_end)
-    slopes = jnp.where(lifted, jnp.inf, slope_at_threshold(flow, i_at)) if run.spikes.slopes is not None else at
-    listed, slot = append_some(run.spikes, turn, spiked, at, slopes)
+    crosses, lifted, time, v_on, i_at, v_end, i_end, again = materialised(turn.any, cross, v, i, since)
+    spiked = crosses | lifted
+    slopes = jnp.where(lifted, jnp.inf, slope_at_threshold(flow, i_at)) if run.spikes.slopes is not None else time.t
+    listed, slot = append_some(run.spikes, turn, spiked, time.t, slopes)
     status = jnp.where(spiked & (v_on >= flow.thresh), RESET_HIGH, status)
     # Spikes without any time between them would never end.
-    status = jnp.where(crosses & (s <= shortest_step(t_end)) & (latest.t > start), STEP_SMALL, status)
+    still = (time.t == latest.t) & (time.rest == latest.rest)
+    status = jnp.where(crosses & still & (spikes > 0), STEP_SMALL, status)
     spikes = spikes + spiked.astype(jnp.int32)
     done = (status != FINE) | (turn.look(listed.count[:, None]) > layer.capacity)
     if layer.stop_after is not None:

@@ -174,6 +174,11 @@ def _forward(task: LayerTask, inputs: LayerInputs, perturbed: LayerInputs | None
     if perturbed is not None and marks is not None:
         asked_of = None if lookups is None else lookups.last
         held = Sortable(run.spikes, (marks.current, marks.stretch), (neurons.last, asked_of), marks.before)
+    # The run includes all of its last instant, but what happens in that happens at its end.
+    times = jnp.minimum(
+        held.spikes.times, jnp.where(jnp.isinf(held.spikes.times), jnp.inf, layer.schedule.t_end[:, None])
+    )
+    held = eqx.tree_at(lambda held: held.spikes.times, held, times)
     held = sort(held) if task.ordered else held
     spikes = held.spikes
     out = LayerRun(

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..instants import instant_width
+from ..instants import instant_width, rounding_width
 from ..lanes import Arrivals
 
 
@@ -18,6 +18,8 @@ class Stretches(eqx.Module):
     - `starts`, `ends`: when; stretches behind the last are empty and stand at the end of the run.
     - `sources`: the row of the weights that arrives at the start, one past the last row for none.
     - `tested`: whether the threshold is tested: not before all arrivals of an instant are in.
+    - `margin`: a crossing that is nearer to the end of the stretch is decided by what arrives there; below 0 at the end
+        of the run.
     - `count`: how many stretches each list has from here on.
     """
 
@@ -25,6 +27,7 @@ class Stretches(eqx.Module):
     ends: Float[Array, "stretches batch lists"]
     sources: Int[Array, "stretches batch lists"]
     tested: Bool[Array, "stretches batch lists"]
+    margin: Float[Array, "stretches batch lists"]
     count: Int[Array, "batch lists"]
 
 
@@ -70,21 +73,27 @@ class Schedule(eqx.Module):
         is_last = stretch == self.count[None] - 1
         at_end = final | (ends - starts > self._width(t_stop))
         tested = jnp.where(is_last, at_end, settled & (stretch < self.count[None]))
+        margin = jnp.where(is_last & final, -1, rounding_width(self._since_zero(ends)))
         sources = jnp.broadcast_to(jnp.asarray(sources, jnp.int32), starts.shape)
-        return Stretches(starts, ends, sources, tested, self.count - number * length)
+        return Stretches(starts, ends, sources, tested, margin, self.count - number * length)
 
     def _settled(self, starts: Array, stretch: Array) -> Bool[Array, "stretches batch lists"]:
         """Whether the next stretch starts at another instant.
 
         A sequence of arrivals, each within the width of an instant of the one before, is cut into pieces of that width.
         """
-        width = self._width(starts)
-        follows = (starts[1:] - starts[:-1] <= width[1:]) & (stretch[1:] < self.count[None])
-        row = jnp.arange(starts.shape[0], dtype=jnp.int32)[:, None, None]
-        first = jax.lax.cummax(jnp.where(jnp.pad(follows, ((1, 0), (0, 0), (0, 0))), 0, row), axis=0)
-        span = starts - jnp.take_along_axis(starts, first, axis=0)
-        piece = jnp.maximum(jnp.ceil(span / jnp.where(width > 0, width, 1)), 1)
-        return ~follows | (piece[1:] != piece[:-1])
+        gap, width = starts[1:] - starts[:-1], self._width(starts)
+        follows = (gap <= width[1:]) & (stretch[1:] < self.count[None])
+
+        def in_pieces() -> Array:
+            row = jnp.arange(starts.shape[0], dtype=jnp.int32)[:, None, None]
+            first = jax.lax.cummax(jnp.where(jnp.pad(follows, ((1, 0), (0, 0), (0, 0))), 0, row), axis=0)
+            span = starts - jnp.take_along_axis(starts, first, axis=0)
+            piece = jnp.maximum(jnp.ceil(span / jnp.where(width > 0, width, 1)), 1)
+            return ~follows | (piece[1:] != piece[:-1])
+
+        # There is hardly ever a sequence of different times, and looking for one takes a sixth of a training step.
+        return jax.lax.cond(jnp.any(follows & (gap > 0)), in_pieces, lambda: ~follows)
 
     def stretch_at(self, times: Float[Array, "batch times"]) -> Int[Array, "batch lists times"]:
         """The last stretch that starts at the instant of each time or before.
@@ -103,7 +112,11 @@ class Schedule(eqx.Module):
 
     def _width(self, times: Float[Array, "*any batch lists"]) -> Float[Array, "*any batch lists"]:
         """The width of an instant at times of each sample, which is the last axis but one."""
-        return instant_width(times + self.origin.reshape(*[1] * (times.ndim - 2), -1, 1))
+        return instant_width(self._since_zero(times))
+
+    def _since_zero(self, times: Float[Array, "*any batch lists"]) -> Float[Array, "*any batch lists"]:
+        """Times that are not counted from the origin."""
+        return times + self.origin.reshape(*[1] * (times.ndim - 2), -1, 1)
 
 
 def make_schedule(
