@@ -234,7 +234,7 @@ def _serve(layer: Layer, window: _Window, turn: Turn, run: Run, stretch: _Intege
 
     def cross(v, i, since):
         left = jnp.maximum(since.until(end), 0)
-        crosses, s = locate(flow, v, i, left, real & (v < flow.thresh), turn.any)
+        crosses, s = locate(flow, v, i, left, real & (v < flow.thresh), turn.any, start - latest.t)
         s = jnp.minimum(s, left)
         # A crossing at the time of an arrival is decided by the arrival.
         crosses = crosses & (left - s > margin)

@@ -55,8 +55,13 @@ def locate(
     dt: _Reals,
     active: _Bools,
     any_active: Bool[Array, ""],
+    interval: _Reals | float = 0.0,
 ) -> tuple[_Bools, _Reals]:
-    """Whether V crosses the threshold within `dt`, and after what time. It starts below."""
+    """Whether V crosses the threshold within `dt`, and after what time. It starts below.
+
+    The time is as exact as rounding makes it, or as that of an `interval` if this is longer: the time since the last
+    spike, whose error is all that may add up over a run.
+    """
     limit, eps = dt, jnp.finfo(dt.dtype).eps
     if i is not None:
         limit = jnp.minimum(dt, _time_of_fall(flow, i))
@@ -68,7 +73,7 @@ def locate(
         steepness = jnp.sqrt(jnp.maximum(slope * slope - 2 * f * bend, 0))
         step = -2 * f / (slope + steepness)
         left = jnp.abs(step**3 * _third(flow, i, slope, bend)) / (6 * steepness)
-        return f, s + step, left <= eps * s, jnp.abs(f) <= 2 * eps * size
+        return f, s + step, left <= eps * jnp.maximum(s, interval), jnp.abs(f) <= 2 * eps * size
 
     def begin(v, i, limit):
         height, _, slope_at_limit, _ = _above(flow, v, i, limit)
@@ -92,7 +97,7 @@ def locate(
         f, new, close, vanishes = materialised(rounds >= 0, polish, v, i, s)
         low, high = jnp.where(f < 0, s, low), jnp.where(f < 0, high, s)
         inside = (new > low) & (new < high)
-        found = (inside & close) | vanishes | (high - low <= eps * high)
+        found = (inside & close) | vanishes | (high - low <= eps * jnp.maximum(high, interval))
         new = jnp.where(inside, new, jnp.where(found, s, 0.5 * (low + high)))
         return searching & ~found, low, high, jnp.where(searching, new, s), rounds + 1
 
