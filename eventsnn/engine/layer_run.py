@@ -60,7 +60,7 @@ def run_and_record(forward: Callable, backward: Callable, recorded: int, task: A
 
     def back(residuals, ct: LayerRun):
         inputs, trace = residuals
-        sweep = hand_batched(lambda *args: backward(task, *args), summed=True)
+        sweep = hand_batched(lambda like, *args: backward(task, like, *as_one_batch(*args)), summed=True)
         return (sweep(leading(inputs), inputs, trace, ct.times, ct.states),)
 
     run.defvjp(forth, back)
@@ -90,3 +90,16 @@ def shapes_of_run(task: Any, inputs: Any) -> LayerRun:
 def batch_of(inputs: Any) -> int:
     """How many samples there are, where a leading axis of length 1 is shared by all."""
     return max(leaf.shape[0] for leaf in jax.tree.leaves(inputs))
+
+
+def as_one_batch(inputs: Any, trace: Any, by_times: Array, by_states: Array | None) -> tuple[Any, Any, Any, Any]:
+    """The arguments of a reverse sweep with the same batch.
+
+    Under `vmap` of `grad` a batch may be in some of them only: in the query times, or in what the results receive. What
+    all samples share of the inputs stays shared.
+    """
+    batch = max(leaf.shape[0] for leaf in jax.tree.leaves((inputs, trace, by_times, by_states)))
+    trace, by_times, by_states, t_end = jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape[1:])), (trace, by_times, by_states, inputs.t_end)
+    )
+    return eqx.tree_at(lambda inputs: inputs.t_end, inputs, t_end), trace, by_times, by_states

@@ -87,6 +87,39 @@ def test_51_a_gradient_of_a_batch_of_seventy_neurons_in_windows_compiles(model):
     np.testing.assert_allclose(many, 64 * one, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "kind", ["closed form", pytest.param("own clocks", marks=slow), pytest.param("one clock", marks=slow)]
+)
+def test_51_a_batch_of_query_times_or_of_cotangents_alone_has_the_gradients_of_its_samples(kind):
+    model = LIF if kind == "closed form" else QIF
+    weights = np.array([[9.0, 12.0]]) if model is LIF else np.array([[40.0, 60.0]])
+    keywords = {"dtype": jnp.float64, "rtol": 1e-8}
+    if kind == "one clock":
+        net = EvNN(model, 2, 1, 20.0, KEY, init_weights=np.concatenate([np.zeros((2, 2)), weights]), **keywords)
+    else:
+        net = FFEvNN([2], 1, model, 20.0, KEY, init_weights=weights, **keywords)
+    x, times = jnp.array([[1.0]]), jnp.array([0.5, 3.0, 8.0])
+
+    def state(weights, time):
+        return net.with_(weights=weights).state_at_t(x, time[None])[1, 0, 1]
+
+    def first(weights):
+        return net.with_(weights=weights).ttfs(x)
+
+    weights = net.connection.weights if kind == "one clock" else net.connections[0].weights
+    both = jax.vmap(jax.grad(state, argnums=(0, 1)), in_axes=(None, 0))(weights, times)
+    alone = [jax.grad(state, argnums=(0, 1))(weights, time) for time in times]
+    for batched, one in zip(
+        jax.tree.leaves(both), jax.tree.leaves(jax.tree.map(lambda *x: jnp.stack(x), *alone)), strict=True
+    ):
+        np.testing.assert_allclose(batched, one, rtol=1e-12, atol=1e-14)
+    jacobian = jax.jacrev(first)(weights)
+    for neuron in range(2):
+        one = jax.grad(lambda weights, neuron=neuron: first(weights)[neuron])(weights)
+        np.testing.assert_allclose(jacobian[neuron], one, rtol=1e-12, atol=1e-14)
+    assert np.any(jacobian)
+
+
 # 46. A run that fails and does not raise.
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from ...flows.linear import LinearFlow, MaybeArray
 from ..batching import as_shared, hand_batched, leading, zeros_of
 from ..lanes import Arrivals
-from ..layer_run import LayerRun, batch_of, run_one, shapes_of_run
+from ..layer_run import LayerRun, as_one_batch, batch_of, run_one, shapes_of_run
 from ..spike_list import Sortable, sort
 from .backward import Cotangents, Spikes, Sweep, end_sweep, start_sweep, sweep_window
 from .forward import Layer, Marks, Neurons, run_window, start_run
@@ -105,8 +105,8 @@ def _differentiable(task: LayerTask, inputs: LayerInputs) -> LayerRun:
             states: Any = shapes_of_run(task, residuals.inputs).states
             by_state = _instantiate(ct.states, states.shape, states.dtype)
         perturbed = residuals.perturbed
-        backward = hand_batched(lambda *args: _backward(task, perturbed, *args), summed=True)
-        return (backward(leading(residuals.inputs), residuals.inputs, residuals.trace, by_time, by_state),)
+        sweep = hand_batched(lambda like, *args: _backward(task, perturbed, like, *as_one_batch(*args)), summed=True)
+        return (sweep(leading(residuals.inputs), residuals.inputs, residuals.trace, by_time, by_state),)
 
     run.defvjp(forth, back, symbolic_zeros=True)
     return run(inputs)
