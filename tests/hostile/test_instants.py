@@ -142,7 +142,8 @@ def test_14_k_equal_spikes_into_a_current_are_one_spike_of_k_times_the_weight(dt
 @every_combination
 def test_15_inputs_at_0_and_at_the_end_act_and_those_after_the_end_do_not(dtype, way):
     net = layer(Leaky, dtype, SIZES[way], weights=[[1.5, 0.0, 0.0], [0.0, 1.5, 0.0], [0.0, 0.0, 1.5]])
-    after = np.nextafter(np.float32(64), np.float32(65))
+    # An instant at 64 ms is 2 eps wide, in units of that time.
+    after = 64 * (1 + 4 * float(jnp.finfo(dtype).eps))
     got = spikes(net, inputs([[0.0], [64.0], [after, 70.0]], dtype), way)
     np.testing.assert_array_equal(got, trains([[0.0], [64.0], []], SIZES[way]))
 
