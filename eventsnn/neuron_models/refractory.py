@@ -98,19 +98,20 @@ class _RefractoryFlow(WrappedFlow):
 
     def after(self, y: Float[Array, "neurons channels"], dt: Float[Array, " neurons"]) -> Array:
         inside, own = self.wrapper.split(y)
+        refractory = _is(own, _REFRACTORY)
         free, held = self.inside.after(inside, dt), self.while_refractory.after(inside, dt)
         # What is left of the refractory time falls by 1 per ms.
-        left = jnp.stack([own[:, 0], own[:, 1] - dt * own[:, 0]], axis=1)
-        return self.wrapper.join(jnp.where(own[:, :1] > 0.5, held, free), left)
+        left = jnp.stack([own[:, 0], own[:, 1] - jnp.where(refractory, dt, 0)], axis=1)
+        return self.wrapper.join(jnp.where(refractory[:, None], held, free), left)
 
     def first_crossing(self, y, dt, resolution) -> Float[Array, " neurons"]:
         inside, own = self.wrapper.split(y)
         ends = jnp.where(own[:, 1] <= dt, own[:, 1], jnp.inf)
-        return jnp.where(own[:, 0] > 0.5, ends, self.inside.first_crossing(inside, dt, resolution))
+        return jnp.where(_is(own, _REFRACTORY), ends, self.inside.first_crossing(inside, dt, resolution))
 
     def may_cross(self, y, y_end, dt) -> Bool[Array, " neurons"]:
         own = self.wrapper.split(y)[1]
-        return jnp.where(own[:, 0] > 0.5, own[:, 1] <= dt, super().may_cross(y, y_end, dt))
+        return jnp.where(_is(own, _REFRACTORY), own[:, 1] <= dt, super().may_cross(y, y_end, dt))
 
     def held(self, channels: tuple[int, ...]) -> AbstractFlow | None:
         return None
