@@ -70,6 +70,8 @@ _FAR = 1e-3
 _SHORT, _ENDLESS = 1e-2, 1e6
 # No neuron is this fast, in ms. Without it a run of minutes would look as if time constants were in seconds.
 _FAST = 0.1
+# Few runs in ms are this short, and most in seconds are.
+_BRIEF = 1.0
 _EXPECTED = "eventsnn takes all times in one unit, ms by default: multiply seconds by 1e3"
 
 _has_warned = False
@@ -86,7 +88,7 @@ def check_time_constants(neurons: Any, max_solver_time: float) -> None:
             f"the longest time constant is {longest:g} ms, and max_solver_time = {max_solver_time:g} ms is more than "
             f"a thousand times as long. Are the time constants in seconds? {_EXPECTED}"
         )
-    elif max_solver_time <= _SHORT * shortest and shortest < _ENDLESS * max_solver_time:
+    elif max_solver_time < _BRIEF and max_solver_time <= _SHORT * shortest and shortest < _ENDLESS * max_solver_time:
         _warn(
             f"max_solver_time is {max_solver_time:g} ms, and the shortest time constant, {shortest:g} ms, is more than "
             f"a hundred times as long. Is max_solver_time in seconds? {_EXPECTED}"
