@@ -74,7 +74,7 @@ class AbstractNetwork(eqx.Module):
     output_no_spike_value: float = eqx.field(static=True)
     dtype: Any = eqx.field(static=True)
     throw: bool = eqx.field(static=True)
-    # Whether nobody gave weights to the inputs.
+    # Whether the inputs were given no weights.
     weightless: bool = eqx.field(static=True)
 
     def _set_options(

@@ -1,4 +1,4 @@
-"""Networks whose weights nobody gave: fine for neurons that move on their own, an error where nothing could happen."""
+"""Networks built without weights: fine for neurons that move on their own, an error where nothing could happen."""
 
 from typing import Any
 
