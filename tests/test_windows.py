@@ -547,3 +547,25 @@ def test_impossible_delays_and_inputs_are_told_and_not_waited_for(bad):
     if not np.isinf(bad):
         with pytest.raises(ValueError, match=r"in_spikes\[0, 2\] is .*expected a time of 0 ms or later"):
             net.record(jnp.array([[3.0, 4.0, bad]]))
+
+
+def test_a_spike_at_the_end_and_a_query_between_two_windows_have_whole_derivatives():
+    # A clip would halve both. V is 1.5 exp(-(t - 3)/20) after the input, and the neuron sends on to nobody.
+    weights, delays = np.array([[0.0], [1.5]]), np.array([[1.0], [2.0]])
+    keywords = {"init_weights": weights, "init_delays": delays, "dtype": jnp.float64, "windows": True}
+    x = jnp.array([[1.0]])
+    at_end = EvNN(DeltaLIF, 1, 1, 3.0, KEY, **keywords)
+    assert at_end.ttfs(x)[0] == 3.0
+    np.testing.assert_allclose(jax.grad(lambda x: at_end.ttfs(x)[0])(x), [[1.0]])
+    silent = EvNN(DeltaLIF, 1, 1, 6.0, KEY, thresh=2.0, **keywords)
+    value, slope = jax.value_and_grad(lambda t: silent.state_at_t(x, t[None])[0, 0, 0])(jnp.asarray(5.0))
+    np.testing.assert_allclose([value, slope], [1.5 * np.exp(-0.1), -1.5 * np.exp(-0.1) / 20], rtol=1e-12)
+
+
+def test_a_query_an_instant_before_a_window_ends_sees_what_arrives_there():
+    # The neuron spikes at 0.1 and hears itself 0.2 later, which is rounded to after 0.3: a window starts there.
+    weights, delays = np.array([[0.5], [1.5]]), np.array([[0.2], [0.0]])
+    keywords = {"init_weights": weights, "init_delays": delays, "dtype": jnp.float64, "windows": True}
+    net = EvNN(DeltaLIF, 1, 1, 1.0, KEY, **keywords)
+    state = net.state_at_t(jnp.array([[0.1]]), jnp.array([0.3, 0.2999]))[0, :, 0]
+    np.testing.assert_allclose(state, [0.5, 0.0], rtol=1e-12)

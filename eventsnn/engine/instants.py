@@ -17,6 +17,7 @@ A clock that adds one period after the other would be rounded the same way each 
 """
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -70,3 +71,13 @@ def time_since(event: Float[Array, "..."], time: Float[Array, "..."]) -> Float[A
     since = time - event
     # With `maximum` the derivative would be a half at 0.
     return jnp.where(since < 0, 0, since)
+
+
+def between(time: Float[Array, "..."], start: Float[Array, "..."], end: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The time, or the end of the interval that is nearer to it. Its derivative is 1 everywhere.
+
+    With `clip` it would be a half at both ends, where a query or a spike may well be, and 0 within the last instant.
+    """
+    inside = jax.lax.stop_gradient(jnp.clip(time, start, end))
+    finite = jnp.where(jnp.isfinite(time), time, 0)
+    return inside + (finite - jax.lax.stop_gradient(finite))

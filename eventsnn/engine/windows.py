@@ -14,7 +14,7 @@ from ..neuron_models.base import NeuronModel
 from ..neuron_models.parameter import per_neuron
 from .arrivals import order_by_time
 from .feed_forward import Solving, Start, Wanted, run_independent
-from .instants import PreciseTime, instant_width, time_at
+from .instants import PreciseTime, between, instant_width, time_at
 from .lanes import FINE, MANY_WINDOWS, QUEUE_FULL, Arrivals
 from .layer_run import LayerRun
 from .wiring import AbstractWiring
@@ -127,7 +127,8 @@ def run_windows(
         window = _look_ahead(wiring, inputs, run, shortest * run.share, t_end)
         times = window.end[None]
         if wanted.times is not None:
-            times = jnp.concatenate([jnp.clip(run.time.until(wanted.times), 0, window.end), times])
+            since = run.time.until(wanted.times)
+            times = jnp.concatenate([between(since, jnp.zeros_like(since), window.end), times])
         asked = Wanted(window.end, times, slopes=wanted.slopes)
         start = Start(run.y, run.passing, run.time.t)
         found = run_independent(solving, model, window.weights, window.arrivals, start, window.last, asked, room)
@@ -151,7 +152,7 @@ def run_windows(
         return jnp.where(there, column[: limits.capacity], beyond)
 
     return LayerRun(
-        times=listed(jnp.minimum(spikes.times.t, t_end), jnp.inf),
+        times=listed(between(spikes.times.t, jnp.zeros_like(t_end), t_end), jnp.inf),
         neurons=listed(spikes.neurons, 0),
         slopes=None if spikes.slopes is None else listed(spikes.slopes, jnp.inf),
         count=spikes.count,
@@ -291,7 +292,8 @@ def _settle(
     states = run.states
     y = jnp.asarray(found.states)[:, -1]
     if wanted.times is not None:
-        since = run.time.until(wanted.times)
+        # A query at the instant of the end is answered at the start of the next window, which knows what arrives then.
+        since = run.time.until(wanted.times) + instant_width(wanted.times)
         inside = (since >= 0) & ((since < window.end) | window.last) & ~again
         states = jnp.where(inside[:, None], jnp.asarray(found.states)[:, :-1], jnp.asarray(states))
     return _Run(

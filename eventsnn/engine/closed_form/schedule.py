@@ -92,7 +92,7 @@ class Schedule(eqx.Module):
             piece = jnp.maximum(jnp.ceil(span / jnp.where(width > 0, width, 1)), 1)
             return ~follows | (piece[1:] != piece[:-1])
 
-        # There is hardly ever a sequence of different times, and looking for one takes a sixth of a training step.
+        # There is hardly ever a sequence of different times, and looking for one takes many kernels in each window.
         return jax.lax.cond(jnp.any(follows & (gap > 0)), in_pieces, lambda: ~follows)
 
     def stretch_at(self, times: Float[Array, "batch times"]) -> Int[Array, "batch lists times"]:
