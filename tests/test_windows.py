@@ -549,6 +549,7 @@ def test_impossible_delays_and_inputs_are_told_and_not_waited_for(bad):
             net.record(jnp.array([[3.0, 4.0, bad]]))
 
 
+@pytest.mark.slow
 def test_a_spike_at_the_end_and_a_query_between_two_windows_have_whole_derivatives():
     # A clip would halve both. V is 1.5 exp(-(t - 3)/20) after the input, and the neuron sends on to nobody.
     weights, delays = np.array([[0.0], [1.5]]), np.array([[1.0], [2.0]])
@@ -562,6 +563,7 @@ def test_a_spike_at_the_end_and_a_query_between_two_windows_have_whole_derivativ
     np.testing.assert_allclose([value, slope], [1.5 * np.exp(-0.1), -1.5 * np.exp(-0.1) / 20], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_query_an_instant_before_a_window_ends_sees_what_arrives_there():
     # The neuron spikes at 0.1 and hears itself 0.2 later, which is rounded to after 0.3: a window starts there.
     weights, delays = np.array([[0.5], [1.5]]), np.array([[0.2], [0.0]])
