@@ -178,6 +178,7 @@ def test_45_fitzhugh_and_nagumo_spike_as_scipy_says_without_a_channel_of_the_use
     np.testing.assert_allclose(train(net, x), expected, rtol=0, atol=1e-6)
 
 
+@slow
 def test_45_gradients_through_the_spikes_of_a_neuron_that_is_not_reset():
     def third(drive):
         net = FFEvNN(
