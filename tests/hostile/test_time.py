@@ -47,7 +47,7 @@ def on_a_grid(kind, tref, dtype):
 @both_dtypes
 @pytest.mark.parametrize(
     "kind",
-    ["closed form", pytest.param("solver", marks=slow), pytest.param("clock", marks=slow), "windows"],
+    ["closed form", *(pytest.param(kind, marks=slow) for kind in ("solver", "clock", "windows"))],
 )
 def test_41_every_refractory_time_is_exactly_so_many_inputs_long(kind, dtype):
     x = jnp.asarray([GRID], dtype)
