@@ -1,0 +1,102 @@
+"""Kernels by name: imported, compiled and registered with XLA on first use, one kernel and one dtype at a time.
+
+    # rows.py: imported lazily, so Numba may be imported at its top.
+    from eventsnn.engine.native.compiled import compiled
+    from eventsnn.engine.native.frame import argument, array2, attribute, expected, length, result, unexpected
+    from eventsnn.engine.native.pool import spread
+
+    def scale(dtype):
+        arguments, results = expected((dtype, 2)), expected((dtype, 2))
+
+        @compiled
+        def work(frame, item):  # one row; returns a status from 0 (success) to 65534
+            x, y = array2(argument(frame, 0), dtype), array2(result(frame, 0), dtype)
+            for j in range(x.shape[1]):
+                y[item, j] = attribute(frame, 0) * x[item, j]
+            return 0
+
+        @compiled
+        def body(frame):  # returns 0, or what `fail(frame, "sentence", code)` returns
+            error = unexpected(frame, arguments, results)
+            if error != 0:
+                return error
+            spread(frame, length(argument(frame, 0), 0), work)
+            return 0
+
+        return body
+
+    # Anywhere, without importing Numba:
+    SCALE = Kernel("scale", "eventsnn.engine.native.rows:scale")
+    y = call(SCALE, jax.ShapeDtypeStruct(x.shape, x.dtype), x, factor=3)  # from call.py; in eager code or under jit
+
+`Kernel.target` raises `NativeUnavailable` where a kernel cannot be had.
+"""
+
+import importlib
+import importlib.util
+import threading
+import warnings
+
+import jax
+import numpy as np
+
+
+class NativeUnavailable(Exception):
+    """A native kernel cannot be used on this machine; the message says why."""
+
+
+_lock = threading.RLock()
+
+
+class Kernel:
+    """A native kernel, not compiled before its first use.
+
+    `build` is "module:function". The function gets np.float32 or np.float64 and returns the compiled body of the handler:
+    it takes the address of the call frame and returns 0 or an XLA_FFI_Error.
+    """
+
+    def __init__(self, name: str, build: str):
+        self.name, self.build = name, build
+        self._targets: dict[type, str] = {}
+        self._callbacks: list = []  # own the machine code that XLA calls
+
+    def target(self, dtype) -> str:
+        """The name under which XLA knows this kernel for a dtype. Raises `NativeUnavailable`."""
+        dtype = np.dtype(dtype).type
+        if dtype not in (np.float32, np.float64):
+            raise TypeError(f"kernel {self.name} has no variant for {np.dtype(dtype)}: use float32 or float64")
+        with _lock:
+            if dtype not in self._targets:
+                self._targets[dtype] = self._register(dtype)
+            return self._targets[dtype]
+
+    def _register(self, dtype) -> str:
+        name = f"eventsnn_{self.name}_{dtype.__name__}"
+        try:
+            from eventsnn.engine.native.handler import compile_handler
+
+            module, function = self.build.split(":")
+            body = getattr(importlib.import_module(module), function)(dtype)
+            callback = compile_handler(body, name)
+        except Exception as error:
+            raise NativeUnavailable(f"{type(error).__name__}: {error}") from error
+        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(callback.address), platform="cpu", api_version=1)
+        self._callbacks.append(callback)
+        return name
+
+
+def available() -> bool:
+    """Whether Numba is installed. It is not imported, so a kernel may still turn out to be unavailable."""
+    return importlib.util.find_spec("numba") is not None
+
+
+_noticed: set[str] = set()
+
+
+def notice_once(reason: str) -> None:
+    """Warn, once per reason, that XLA computes what a native kernel would compute faster."""
+    with _lock:
+        if reason in _noticed:
+            return
+        _noticed.add(reason)
+    warnings.warn(f"the XLA engine runs instead of the native one, which is faster: {reason}", stacklevel=2)
