@@ -30,7 +30,7 @@ def scale(dtype):
         error = unexpected(frame, arguments, results)
         if error != 0:
             return error
-        if spread(frame, length(argument(frame, 0), 0), work) >= 0:
+        if spread(frame, length(argument(frame, 0), 0), work, 0) != 0:
             return fail(frame, "a row failed", INTERNAL)
         return 0
 

@@ -10,7 +10,7 @@ from numba import types
 from numba.np.arrayobj import make_array, populate_array
 
 from eventsnn.engine.native.compiled import compiled, intrinsic
-from eventsnn.engine.native.memory import WORD, call_address, load_int, load_word, store_int, words_on_stack
+from eventsnn.engine.native.memory import WORD, call_address, load_int, load_word, on_stack, store_int, words_on_stack
 
 # XLA_FFI_CallFrame, with XLA_FFI_Args, XLA_FFI_Rets and XLA_FFI_Attrs inside it.
 FRAME_EXTENSION = 8
@@ -159,24 +159,15 @@ array1, array2, array3, array4 = (_array_of_rank(rank) for rank in (1, 2, 3, 4))
 
 @intrinsic
 def fail(typingctx, frame, sentence, code):
-    """An XLA_FFI_Error, to be returned by the handler: JAX raises `JaxRuntimeError` with the sentence, a literal string."""
+    """An XLA_FFI_Error, which the handler returns: JAX raises `JaxRuntimeError` with the sentence, a literal string."""
 
     def codegen(context, builder, signature, args):
-        text = bytearray(sentence.literal_value.encode() + b"\0")
-        constant = ir.Constant(ir.ArrayType(ir.IntType(8), len(text)), text)
-        message = ir.GlobalVariable(builder.module, constant.type, builder.module.get_unique_name("sentence"))
-        message.linkage, message.global_constant, message.initializer = "internal", True, constant
-        with builder.goto_entry_block():
-            block = builder.alloca(ir.ArrayType(WORD, 4))
         code = context.cast(builder, args[2], signature.args[2], types.int64)
-        words = [WORD(ERROR_CREATE_SIZE), WORD(0), builder.ptrtoint(message, WORD), code]
-        for k, word in enumerate(words):
-            builder.store(word, builder.gep(block, [WORD(0), WORD(k)]))
-        create = _load(
-            builder, builder.add(_load(builder, builder.add(args[0], WORD(FRAME_API))), WORD(API_ERROR_CREATE))
-        )
-        create = builder.inttoptr(create, ir.FunctionType(WORD, [block.type]).as_pointer())
-        return builder.call(create, [block])
+        message = builder.ptrtoint(context.insert_const_string(builder.module, sentence.literal_value), WORD)
+        block = on_stack(builder, [WORD(ERROR_CREATE_SIZE), WORD(0), message, code])
+        api = _load(builder, builder.add(args[0], WORD(FRAME_API)))
+        create = _load(builder, builder.add(api, WORD(API_ERROR_CREATE)))
+        return builder.call(builder.inttoptr(create, ir.FunctionType(WORD, [WORD]).as_pointer()), [block])
 
     return types.int64(types.int64, sentence, code), codegen
 

@@ -92,18 +92,33 @@ atomic_add = _read_modify_write("add")
 atomic_min = _read_modify_write("min")
 
 
+def on_stack(builder, words):
+    """In an intrinsic: the address of words on the stack of the calling function, which reuses them at the next use."""
+    with builder.goto_entry_block():
+        block = builder.alloca(ir.ArrayType(WORD, len(words)))
+    for k, word in enumerate(words):
+        builder.store(word, builder.gep(block, [WORD(0), WORD(k)]))
+    return builder.ptrtoint(block, WORD)
+
+
 @intrinsic
 def words_on_stack(typingctx, words):
     """The address of a tuple of int64, copied to the stack of the calling function: valid until that returns."""
 
     def codegen(context, builder, signature, args):
-        entry = builder.function.entry_basic_block
-        with builder.goto_block(entry):
-            block = builder.alloca(ir.ArrayType(WORD, signature.args[0].count))
-        builder.store(args[0], block)
-        return builder.ptrtoint(block, WORD)
+        return on_stack(builder, [builder.extract_value(args[0], k) for k in range(len(words))])
 
     return types.int64(types.UniTuple(types.int64, len(words))), codegen
+
+
+@intrinsic
+def zeros_on_stack(typingctx, n):
+    """The address of a literal number of words, 0, on the stack of the calling function."""
+
+    def codegen(context, builder, signature, args):
+        return on_stack(builder, [WORD(0)] * n.literal_value)
+
+    return types.int64(n), codegen
 
 
 @intrinsic
@@ -117,29 +132,38 @@ def call_address(typingctx, function, argument):
     return types.int64(types.int64, types.int64), codegen
 
 
-def c_function(name, n_arguments, returns=True):
-    """A C function that is found by name. Unlike an address as a number, a name is still right in a cached kernel."""
+def _declared(module, name, function_type):
+    return module.globals.get(name) or ir.Function(module, function_type, name)
+
+
+def c_function(name, n_arguments):
+    """A C function that is found by name, of words. Unlike a number, a name is still right in a cached kernel.
+
+    A function that returns less than a word, or nothing, leaves the upper bits of the result undefined.
+    """
 
     def codegen(context, builder, signature, args):
-        function_type = ir.FunctionType(WORD if returns else ir.VoidType(), [WORD] * n_arguments)
-        function = builder.module.globals.get(name) or ir.Function(builder.module, function_type, name)
-        value = builder.call(function, args)
-        return value if returns else context.get_dummy_value()
+        function = _declared(builder.module, name, ir.FunctionType(WORD, [WORD] * n_arguments))
+        return builder.call(function, args)
 
-    result = types.int64 if returns else types.none
-    if n_arguments == 0:
+    signature = types.int64(*[types.int64] * n_arguments)
+    calls = {
+        0: lambda typingctx: (signature, codegen),
+        1: lambda typingctx, a: (signature, codegen),
+        3: lambda typingctx, a, b, c: (signature, codegen),
+    }
+    return intrinsic(calls[n_arguments])
 
-        @intrinsic
-        def call(typingctx):
-            return result(), codegen
 
-    else:
+@intrinsic
+def address_of_symbol(typingctx, name):
+    """The address of a symbol of `symbols.py`, under a literal name."""
 
-        @intrinsic
-        def call(typingctx, argument):
-            return result(types.int64), codegen
+    def codegen(context, builder, signature, args):
+        symbol = _declared(builder.module, name.literal_value, ir.FunctionType(ir.VoidType(), []))
+        return builder.ptrtoint(symbol, WORD)
 
-    return call
+    return types.int64(name), codegen
 
 
 # What a compiled function is taken to return where it raised instead, for example because memory ran out.

@@ -10,14 +10,11 @@ Numba's own `prange` is no alternative: its fallback threading layer aborts on s
 started by private code that a cached handler does not run.
 """
 
-import ctypes
-import sys
-
-from llvmlite import binding
-
 from eventsnn.engine.native.compiled import compiled
-from eventsnn.engine.native.frame import FRAME_API, FRAME_CONTEXT, forget
+from eventsnn.engine.native.frame import BUFFER_DATA, FRAME_API, FRAME_CONTEXT, forget
+from eventsnn.engine.native.interrupt import INTERRUPTED, interrupts, watch_interrupts
 from eventsnn.engine.native.memory import (
+    RAISED,
     atomic_add,
     atomic_min,
     c_function,
@@ -25,6 +22,7 @@ from eventsnn.engine.native.memory import (
     call_guarded_pair,
     load_atomic,
     load_word,
+    store_int,
     store_word,
     task_address,
     words_on_stack,
@@ -36,46 +34,46 @@ API_NUM_THREADS = 144
 SCHEDULE_SIZE = 40
 NUM_THREADS_SIZE = 32
 
-# The block: next item, items done, threads that hold the block, items in total, address of the frame, worst status.
-NEXT, DONE, HOLDERS, TOTAL, FRAME, FIRST_FAILURE, BLOCK_SIZE = 0, 8, 16, 24, 32, 40, 48
+# The words of the block.
+NEXT = 0  # the number of the next item
+DONE = 8  # how many items are finished
+HOLDERS = 16  # how many threads may still read the block
+FIRST_FAILURE = 24  # see below
+TOTAL = 32
+FRAME = 40
+STATUSES = 48  # the address of an int32 for each item, or 0
+SIGNALS = 56  # the count of interrupts at the start
+BLOCK_SIZE = 64
 
-# A failure is one number, item * STATUSES + status, so that the smallest item wins by one atomic minimum.
-STATUSES = 1 << 16
+# A failure is one number, the item in the upper half and its status in the lower: the atomic minimum is the first one.
+HALF = 32
 NO_FAILURE = (1 << 63) - 1
 
-# Status of an item whose work raised an exception, for example because memory ran out.
-RAISED_STATUS = STATUSES - 1
-
-
-def _yield_function():
-    """The C function by which a thread lets others run."""
-    if sys.platform == "win32":
-        return ctypes.windll.kernel32.SwitchToThread
-    return ctypes.CDLL(None).sched_yield
-
-
-binding.add_symbol("eventsnn_let_others_run", ctypes.cast(_yield_function(), ctypes.c_void_p).value)
-let_others_run = c_function("eventsnn_let_others_run", 0, returns=False)
+let_others_run = c_function("eventsnn_let_others_run", 0)
 allocate = c_function("malloc", 1)
-free = c_function("free", 1, returns=False)
+free = c_function("free", 1)
 
 
 @compiled
-def spread(frame, total, work):
-    """Call `work(frame, item)` for all items 0 … total - 1 and return `item * STATUSES + status` of the first that failed.
+def spread(frame, total, work, statuses):
+    """Call `work(frame, item)` for all items 0 … total - 1; returns the status of the first that failed, or 0.
 
-    `work` is a compiled function that returns a status from 0 (success) to STATUSES - 2. All items are worked on even if
-    one fails. "First" is the smallest number, whatever the order in time. Without a failure the result is -1.
+    `work` is a compiled function that returns a status of 32 bits, 0 for success. "First" is the smallest number,
+    whatever the order in time; a failure does not stop the others. `statuses` is the buffer of an int32 result with one
+    entry for each item, or 0 if they are of no interest. Items whose work raised get the status `RAISED`, items that an
+    interrupt kept from being begun `INTERRUPTED`.
     """
     block = allocate(BLOCK_SIZE)
     if block == 0:
-        return RAISED_STATUS
+        return RAISED
     store_word(block + NEXT, 0)
     store_word(block + DONE, 0)
     store_word(block + HOLDERS, 1)
+    store_word(block + FIRST_FAILURE, NO_FAILURE)
     store_word(block + TOTAL, total)
     store_word(block + FRAME, frame)
-    store_word(block + FIRST_FAILURE, NO_FAILURE)
+    store_word(block + STATUSES, 0 if statuses == 0 else load_word(statuses + BUFFER_DATA))
+    store_word(block + SIGNALS, watch_interrupts())
     if total > 1:
         _schedule(frame, min(_pool_size(frame), total) - 1, block, work)
     _take_items(block, work)
@@ -83,7 +81,12 @@ def spread(frame, total, work):
         let_others_run()
     failure = load_atomic(block + FIRST_FAILURE)
     _leave(block)
-    return -1 if failure == NO_FAILURE else failure
+    return 0 if failure == NO_FAILURE else _lower_half(failure)
+
+
+@compiled
+def _lower_half(word):
+    return (word << HALF) >> HALF
 
 
 @compiled
@@ -119,15 +122,19 @@ def _help(block, work):
 
 @compiled
 def _take_items(block, work):
-    total = load_word(block + TOTAL)
+    total, statuses = load_word(block + TOTAL), load_word(block + STATUSES)
     while True:
         item = atomic_add(block + NEXT, 1)
         if item >= total:
             break
-        status = call_guarded_pair(work, load_word(block + FRAME), item)
+        if interrupts() != load_word(block + SIGNALS):
+            status = INTERRUPTED
+        else:
+            status = call_guarded_pair(work, load_word(block + FRAME), item)
+        if statuses != 0:
+            store_int(statuses + 4 * item, status)
         if status != 0:
-            status = status if 0 < status < STATUSES else RAISED_STATUS
-            atomic_min(block + FIRST_FAILURE, item * STATUSES + status)
+            atomic_min(block + FIRST_FAILURE, (item << HALF) | (status & 0xFFFFFFFF))
         atomic_add(block + DONE, 1)
 
 

@@ -6,10 +6,10 @@
     from eventsnn.engine.native.pool import spread
 
     def scale(dtype):
-        arguments, results = expected((dtype, 2)), expected((dtype, 2))
+        arguments, results = expected((dtype, 2)), expected((dtype, 2), (np.int32, 1))
 
         @compiled
-        def work(frame, item):  # one row; returns a status from 0 (success) to 65534
+        def work(frame, item):  # one row; returns an int32 status, 0 for success
             x, y = array2(argument(frame, 0), dtype), array2(result(frame, 0), dtype)
             for j in range(x.shape[1]):
                 y[item, j] = attribute(frame, 0) * x[item, j]
@@ -20,7 +20,7 @@
             error = unexpected(frame, arguments, results)
             if error != 0:
                 return error
-            spread(frame, length(argument(frame, 0), 0), work)
+            spread(frame, length(argument(frame, 0), 0), work, result(frame, 1))
             return 0
 
         return body
@@ -51,14 +51,14 @@ _lock = threading.RLock()
 class Kernel:
     """A native kernel, not compiled before its first use.
 
-    `build` is "module:function". The function gets np.float32 or np.float64 and returns the compiled body of the handler:
-    it takes the address of the call frame and returns 0 or an XLA_FFI_Error.
+    `build` is "module:function". The function gets np.float32 or np.float64 and returns the compiled body of the
+    handler: it takes the address of the call frame and returns 0 or an XLA_FFI_Error.
     """
 
     def __init__(self, name: str, build: str):
         self.name, self.build = name, build
         self._targets: dict[type, str] = {}
-        self._callbacks: list = []  # own the machine code that XLA calls
+        self._handlers: list = []  # own the machine code that XLA calls
 
     def target(self, dtype) -> str:
         """The name under which XLA knows this kernel for a dtype. Raises `NativeUnavailable`."""
@@ -73,15 +73,19 @@ class Kernel:
     def _register(self, dtype) -> str:
         name = f"eventsnn_{self.name}_{dtype.__name__}"
         try:
-            from eventsnn.engine.native.handler import compile_handler
-
+            cache = importlib.import_module("eventsnn.engine.native.cache")
             module, function = self.build.split(":")
-            body = getattr(importlib.import_module(module), function)(dtype)
-            callback = compile_handler(body, name)
+            stored = cache.StoredKernel(name, module)
+            address = stored.load()
+            if address is None:
+                outermost = importlib.import_module("eventsnn.engine.native.handler")
+                handler = outermost.Handler(name, getattr(importlib.import_module(module), function)(dtype))
+                address = handler.address
+                stored.save(handler.stored_form())
+                self._handlers.append(handler)
         except Exception as error:
             raise NativeUnavailable(f"{type(error).__name__}: {error}") from error
-        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(callback.address), platform="cpu", api_version=1)
-        self._callbacks.append(callback)
+        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(address), platform="cpu", api_version=1)
         return name
 
 
