@@ -101,8 +101,8 @@ def checked_slope(value: float) -> float:
 
 
 def checked_engine(value: str) -> str:
-    if value not in ("auto", "numerical"):
-        raise ValueError(f'engine is {value!r}, expected "auto" or "numerical"')
+    if value not in ("auto", "native", "xla", "numerical"):
+        raise ValueError(f'engine is {value!r}, expected "auto", "native", "xla" or "numerical"')
     return value
 
 

@@ -82,7 +82,7 @@ class FFEvNN(AbstractNetwork):
         stepsize_controller: diffrax.AbstractStepSizeController | None = None,
         max_steps: int | None = None,
         min_slope: float = 0.0,
-        engine: Literal["auto", "numerical"] = "auto",
+        engine: Literal["auto", "native", "xla", "numerical"] = "auto",
         throw: bool = True,
         **hyperparameters: Any,
     ):
@@ -109,9 +109,11 @@ class FFEvNN(AbstractNetwork):
         - `min_slope`: bounds gradients near a graze, where the true ones are huge: a crossing slower
             than this, in units of the spike condition per ms, is differentiated as if it had this
             slope. The sign stays. 0, the default, bounds nothing; `record` gives the slopes.
-        - `engine`: `"auto"` solves a neuron in closed form where its model has one, and numerically
-            otherwise; `"numerical"` solves every neuron numerically. Tolerances, solver and step sizes
-            matter for the second only.
+        - `engine`: `"auto"` takes the fastest that there is for the neurons on this machine. `"native"` asks for the
+            compiled event loop, which runs linear neurons on CPUs, and raises an error where there is none; `"xla"`
+            asks for programs of XLA, which run on every device. Both solve a neuron in closed form where its model
+            has one; `"numerical"` solves every neuron numerically, and only then do tolerances, solver and step
+            sizes matter for those.
         - `throw`: whether a run that fails raises an error. Otherwise `record` tells by its result.
         - `hyperparameters`: go to the connections (`wlim`, `wmean`, `init_weights`, `fan_in_mode`,
             `dlim`, `init_delays`, `axonal_dlim`, `init_axonal_delays`, see `eventsnn.Dense`) and to the
@@ -280,6 +282,7 @@ class EvNN(AbstractNetwork):
     output_neurons: tuple[bool, ...] = eqx.field(static=True)
     max_pending: int = eqx.field(static=True)
     windows: bool = eqx.field(static=True)
+    by_source: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -305,7 +308,7 @@ class EvNN(AbstractNetwork):
         stepsize_controller: diffrax.AbstractStepSizeController | None = None,
         max_steps: int | None = None,
         min_slope: float = 0.0,
-        engine: Literal["auto", "numerical"] = "auto",
+        engine: Literal["auto", "native", "xla", "numerical"] = "auto",
         throw: bool = True,
         **hyperparameters: Any,
     ):
@@ -344,9 +347,11 @@ class EvNN(AbstractNetwork):
         - `min_slope`: bounds gradients near a graze, where the true ones are huge: a crossing slower
             than this, in units of the spike condition per ms, is differentiated as if it had this
             slope. The sign stays. 0, the default, bounds nothing; `record` gives the slopes.
-        - `engine`: `"auto"` solves a neuron in closed form where its model has one, and numerically
-            otherwise; `"numerical"` solves every neuron numerically. Tolerances, solver and step sizes
-            matter for the second only.
+        - `engine`: `"auto"` takes the fastest that there is for the neurons on this machine. `"native"` asks for the
+            compiled event loop, which runs linear neurons on CPUs, and raises an error where there is none; `"xla"`
+            asks for programs of XLA, which run on every device. Both solve a neuron in closed form where its model
+            has one; `"numerical"` solves every neuron numerically, and only then do tolerances, solver and step
+            sizes matter for those.
         - `throw`: whether a run that fails raises an error. Otherwise `record` tells by its result.
         - `hyperparameters`: go to the connections and to the neurons as those of `FFEvNN`. Weights and
             delays have the shape of `wmask`, or one entry for each of `synapses`; axonal delays have the shape
@@ -404,6 +409,7 @@ class EvNN(AbstractNetwork):
             table = inputs_table(*made, self.n_neurons)
             self.from_inputs = WholeNumbers(table, self.dtype, len(made[0]) + 1)
         self.windows = _choose_windows(self.connection, self._shortest_delay(), self.max_solver_time, windows)
+        self.by_source = _delays_by_source(self.connection)
         if isinstance(self.connection, Sparse) and not self.windows:
             _reject_repeated(self.connection)
         self.weightless = weightless and self.connection.weights.size > 0
@@ -444,7 +450,10 @@ class EvNN(AbstractNetwork):
         net = replaced(self, neurons=neurons, connection=connection, **fields)
         net._solving()
         if {"delays", "axonal_delays", "max_solver_time", "windows"} & set(changes):
-            net = replaced(net, windows=self._windows_of(net, changes.get("windows")))
+            windows, by_source = self._windows_of(net, changes.get("windows")), self.by_source
+            if "delays" in changes:
+                by_source = _delays_by_source(connection)
+            net = replaced(net, windows=windows, by_source=by_source)
             if isinstance(connection, Sparse) and not net.windows:
                 _reject_repeated(connection)
         return net
@@ -489,7 +498,15 @@ class EvNN(AbstractNetwork):
         # Equinox's checkpointed loop cannot be differentiated on several devices. On one clock answers are the same.
         windows = self.windows and not (is_split() and isinstance(self.connection, Dense))
         run = run_recurrent(
-            self._solving(), self.neurons, synapses, self.output_neurons, self.max_pending, in_spikes, wanted, windows
+            self._solving(),
+            self.neurons,
+            synapses,
+            self.output_neurons,
+            self.max_pending,
+            in_spikes,
+            wanted,
+            windows,
+            self.by_source,
         )
         report = report_of_recurrent(
             run, self.neurons, synapses, self.output_neurons, in_spikes, wanted.t_end, checks, max_spikes
@@ -551,6 +568,20 @@ def _choose_windows(
             f"windows is True, but the shortest delay among neurons is {shortest:g} ms: expected more than 0"
         )
     return bool(windows)
+
+
+def _delays_by_source(connection: Dense | Sparse) -> bool:
+    """Whether all synapses of a source have the same delay, and keep it."""
+    if isinstance(connection, Sparse):
+        return False
+    if connection.delays is None:
+        return True
+    if connection.delays.trainable or isinstance(connection.delays.value, Tracer):
+        return False
+    delays = np.asarray(connection.delays.value)
+    mask = np.ones(delays.shape, bool) if connection.mask is None else np.asarray(connection.mask)
+    low, high = (np.where(mask, delays, beyond) for beyond in (np.inf, -np.inf))
+    return bool(np.all(low.min(axis=1, initial=np.inf) >= high.max(axis=1, initial=-np.inf)))
 
 
 def _reject_repeated(connection: Sparse) -> None:

@@ -91,7 +91,7 @@ class AbstractNetwork(eqx.Module):
         stepsize_controller: diffrax.AbstractStepSizeController | None,
         max_steps: int | None,
         min_slope: float,
-        engine: Literal["auto", "numerical"],
+        engine: Literal["auto", "native", "xla", "numerical"],
         throw: bool,
     ) -> None:
         """Check and keep what every network is told, in the constructor."""
@@ -206,8 +206,7 @@ class AbstractNetwork(eqx.Module):
     def _solving(self) -> Solving:
         stepper = make_stepper(self.solver, self.stepsize_controller)
         control = make_control(self.stepsize_controller, self.solver, self.solver_stepsize)
-        closed_form = self.engine == "auto"
-        return Solving(stepper, control, self.max_steps, self.max_event_steps, self.min_slope, closed_form)
+        return Solving(stepper, control, self.max_steps, self.max_event_steps, self.min_slope, self.engine)
 
     def _input(self, in_spikes: ArrayLike) -> Float[Array, "inputs spikes"]:
         in_spikes = as_times("in_spikes", in_spikes, self.dtype)

@@ -18,6 +18,13 @@ def from_input(in_spikes: Float[Array, "inputs spikes"]) -> Arrivals:
     return Arrivals(times[order][None], sources.astype(jnp.int32)[None])
 
 
+def unordered(in_spikes: Float[Array, "inputs spikes"]) -> Arrivals:
+    """Input spikes in one list, channel by channel."""
+    inputs, spikes = in_spikes.shape
+    sources = jnp.repeat(jnp.arange(inputs, dtype=jnp.int32), spikes)
+    return Arrivals(in_spikes.reshape(1, -1), sources[None])
+
+
 def delayed(arrivals: Arrivals, delays: Float[Array, "inputs neurons"]) -> Arrivals:
     """What becomes of the spikes of one list where each takes its own time to each neuron: a list per neuron."""
     sources = jnp.broadcast_to(arrivals.sources, (delays.shape[1], arrivals.sources.shape[1]))

@@ -8,15 +8,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..flows.linear import LinearFlow
-from ..neuron_models.base import NeuronModel, valid_closed_form
+from ..flows.rules import LinearRules
+from ..neuron_models.base import NeuronModel, is_plain, valid_closed_form
 from ..neuron_models.parameter import Parameter, described, frozen, per_neuron, trainable
-from .arrivals import delayed, delayed_alike, from_input
+from .arrivals import delayed, delayed_alike, from_input, unordered
 from .breakpoints import with_breakpoints
 from .closed_form import layer as closed_form
 from .control import AbstractControl, NoControl
 from .independent import LayerInputs, LayerTask, run_layer
 from .lanes import Arrivals
 from .layer_run import LayerRun
+from .native.choice import rules_if_native
+from .native.run import NativeInputs, NativeTask, kinds_of, run_native
 from .report import Check, LayerReport, Report
 from .step import AbstractSolver, ExactStepper
 
@@ -27,7 +30,7 @@ class Solving(eqx.Module):
     - `max_steps`: how many solver steps a neuron may take.
     - `max_event_steps`: how many spikes a layer may emit; `None` for as many as `room_for` its neurons.
     - `min_slope`: gradients take no threshold to be crossed more slowly than this.
-    - `closed_form`: whether models that have a closed form are solved by it.
+    - `engine`: `"auto"`, `"native"`, `"xla"` or `"numerical"`, as the networks take it.
     """
 
     stepper: AbstractSolver
@@ -35,7 +38,12 @@ class Solving(eqx.Module):
     max_steps: int = eqx.field(static=True)
     max_event_steps: int | None = eqx.field(static=True)
     min_slope: float = eqx.field(static=True)
-    closed_form: bool = eqx.field(static=True)
+    engine: str = eqx.field(static=True)
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether models that have a closed form are solved by it."""
+        return self.engine != "numerical"
 
     def room_for(self, n_neurons: int) -> int:
         """How many spikes a layer of so many neurons may emit."""
@@ -113,12 +121,19 @@ def run_layers(
     wanted: Wanted,
 ) -> list[LayerRun]:
     """Run the layers one after the other."""
-    arrivals, carried = from_input(in_spikes), None
+    arrivals, carried = unordered(in_spikes), None
     runs: list[LayerRun] = []
     for model, synapse in zip(neurons, synapses, strict=True):
         last = len(runs) == len(neurons) - 1
         asked = wanted if last else Wanted(wanted.t_end, slopes=wanted.slopes)
-        run = _run_one(solving, model, times_carried(synapse.present, carried), synapse.deliver(arrivals), asked)
+        weights = times_carried(synapse.present, carried)
+        # A kernel takes spikes in any order, and one delay for each source.
+        rules = None if synapse.delays is not None else _native_rules(solving, model, weights)
+        if rules is not None:
+            run = run_layer_natively(solving, model, rules, weights, synapse, arrivals, asked)
+        else:
+            arrivals = arrivals if runs else from_input(in_spikes)
+            run = _run_one(solving, model, weights, synapse.deliver(arrivals), asked)
         runs.append(run)
         arrivals = Arrivals(run.times[None], run.neurons[None])
         carried = frozen(model).spike_values()
@@ -132,6 +147,38 @@ def times_carried(
     if carried is None:
         return weights
     return weights * carried.reshape(*carried.shape, *[1] * (weights.ndim - carried.ndim))
+
+
+def _native_rules(solving: Solving, model: NeuronModel, weights: Array) -> LinearRules | None:
+    return rules_if_native(solving.engine, model, weights.shape[1], weights.dtype)
+
+
+def run_layer_natively(
+    solving: Solving,
+    model: NeuronModel,
+    rules: LinearRules,
+    weights: Array,
+    synapse: Synapses,
+    arrivals: Arrivals,
+    wanted: Wanted,
+) -> LayerRun:
+    """Run a layer by a native kernel, on spikes in any order."""
+    inputs, size = weights.shape
+    delays = jnp.zeros(inputs, weights.dtype)
+    if synapse.axonal_delays is not None:
+        delays = synapse.axonal_delays.frozen().value
+    task = NativeTask(
+        recurrent=False,
+        capacity=solving.room_for(size) if wanted.stop_after is None else size * wanted.stop_after,
+        stop_after=wanted.stop_after,
+        min_slope=solving.min_slope,
+        slopes=wanted.slopes,
+        kinds=kinds_of(rules, (True,) * size),
+        columns=rules.columns,
+    )
+    y0, t_end = per_neuron(model, size).init_state(size), jax.lax.stop_gradient(wanted.t_end)
+    given = arrivals.times[0], arrivals.sources[0], y0, t_end, wanted.times
+    return run_native(task, NativeInputs(rules.rates, rules.levels, weights, delays, *given))
 
 
 def _run_one(solving: Solving, model: NeuronModel, weights: Array, arrivals: Arrivals, wanted: Wanted) -> LayerRun:
@@ -171,7 +218,7 @@ def run_independent(
     """
     origin, t_end = jax.lax.stop_gradient((start.origin, wanted.t_end))
     flow = valid_closed_form(frozen(model)) if solving.closed_form else None
-    if isinstance(flow, LinearFlow) and _is_plain(model):
+    if isinstance(flow, LinearFlow) and is_plain(model):
         exact = closed_form.LayerTask(capacity, wanted.stop_after, solving.min_slope, wanted.slopes, wanted.ordered)
         inputs = closed_form.LayerInputs(flow, weights, arrivals, start.y0, origin, t_end, final, wanted.times)
         return closed_form.run_layer(exact, inputs)
@@ -193,12 +240,6 @@ def run_independent(
     )
     state = start.y0, start.passing
     return run_layer(task, LayerInputs(numbers, weights, arrivals, *state, origin, t_end, final, wanted.times))
-
-
-def _is_plain(model: NeuronModel) -> bool:
-    """Whether there is nothing about a model but arrivals of one kind and spikes."""
-    kept = ("emits", "breakpoints")
-    return not model.ports and all(getattr(type(model), name) is getattr(NeuronModel, name) for name in kept)
 
 
 def report_of(

@@ -7,11 +7,14 @@ from jaxtyping import Array, Float
 
 from ..neuron_models.base import NeuronModel, valid_closed_form
 from ..neuron_models.parameter import frozen, per_neuron, trainable
-from .arrivals import from_input
+from ..flows.rules import LinearRules
+from .arrivals import from_input, unordered
 from .breakpoints import with_breakpoints
 from .feed_forward import Solving, Synapses, Wanted, delay_checks, number_checks, time_check, times_carried
 from .lanes import Arrivals
 from .layer_run import LayerRun
+from .native.choice import rules_if_native
+from .native.run import NativeInputs, NativeTask, kinds_of, run_native
 from .report import Check, LayerReport, Report
 from .shared_clock.motion import ExactMotion, NumericalMotion
 from .shared_clock.network import NetworkInputs, NetworkTask, run_network
@@ -28,13 +31,19 @@ def run_recurrent(
     in_spikes: Float[Array, "inputs spikes"],
     wanted: Wanted,
     windows: bool,
+    by_source: bool,
 ) -> LayerRun:
     """Run the network until every output has spiked as often as wanted, or until the end.
 
-    Either in `windows` of its shortest delay, which must not be 0, or with all neurons on one clock.
+    Either by a native kernel, if there is one for it; or in `windows` of its shortest delay, which must not be 0; or with
+    all neurons on one clock. `by_source` says that each spike arrives everywhere after the same time.
     """
     size, capacity = len(outputs), solving.room_for(len(outputs))
     synapses = _carrying(synapses, frozen(model).spike_values(), size)
+    if by_source and isinstance(synapses, Synapses):
+        rules = rules_if_native(solving.engine, model, size, synapses.weights.dtype)
+        if rules is not None:
+            return _run_natively(solving, model, rules, synapses, outputs, in_spikes, wanted)
     # The windows know of no arrivals but spikes.
     if windows and model.breakpoints() is None:
         limits = Limits(outputs, wanted.stop_after, pending, capacity)
@@ -68,6 +77,45 @@ def run_recurrent(
     t_end = jax.lax.stop_gradient(wanted.t_end)
     y0 = model.init_state(size)
     return run_network(task, NetworkInputs(numbers, weights, delays, arrivals, y0, t_end, wanted.times))
+
+
+def _run_natively(
+    solving: Solving,
+    model: NeuronModel,
+    rules: LinearRules,
+    synapses: Synapses,
+    outputs: tuple[bool, ...],
+    in_spikes: Float[Array, "inputs spikes"],
+    wanted: Wanted,
+) -> LayerRun:
+    """Run the network by a native kernel."""
+    size = len(outputs)
+    task = NativeTask(
+        recurrent=True,
+        capacity=solving.room_for(size),
+        stop_after=wanted.stop_after,
+        min_slope=solving.min_slope,
+        slopes=wanted.slopes,
+        kinds=kinds_of(rules, outputs),
+        columns=rules.columns,
+    )
+    arrivals = unordered(in_spikes)
+    y0, t_end = per_neuron(model, size).init_state(size), jax.lax.stop_gradient(wanted.t_end)
+    given = arrivals.times[0], arrivals.sources[0] + size, y0, t_end, wanted.times
+    weights, delays = synapses.present, _delays_by_source(synapses)
+    return run_native(task, NativeInputs(rules.rates, rules.levels, weights, delays, *given))
+
+
+def _delays_by_source(synapses: Synapses) -> Float[Array, " rows"]:
+    """How long the spikes of each neuron and of each input take, infinite where they reach nobody."""
+    rows = synapses.weights.shape[0]
+    delays = jnp.zeros(rows, synapses.weights.dtype)
+    if synapses.delays is not None:
+        each = jax.lax.stop_gradient(synapses.delays.value)
+        delays = jnp.max(each if synapses.mask is None else jnp.where(synapses.mask, each, 0), axis=1)
+    if synapses.axonal_delays is not None:
+        delays = delays + synapses.axonal_delays.frozen().value
+    return delays if synapses.mask is None else jnp.where(jnp.any(synapses.mask, axis=1), delays, jnp.inf)
 
 
 def _carrying(synapses: Synapses | SparseSynapses, carried: Array | None, size: int) -> Synapses | SparseSynapses:

@@ -6,6 +6,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .rules import LinearRules
+
 
 class AbstractFlow(eqx.Module):
     """The free dynamics and the threshold of a layer in closed form.
@@ -39,4 +41,8 @@ class AbstractFlow(eqx.Module):
 
     def held(self, channels: tuple[int, ...]) -> "AbstractFlow | None":
         """The same flow with some channels standing still, or `None`, the default, if that is not known."""
+        return None
+
+    def rules(self, n_neurons: int) -> LinearRules | None:
+        """What a native kernel has to know of these neurons, or `None`, the default, if there is none for them."""
         return None

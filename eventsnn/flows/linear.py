@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from .exponentials import AbstractExponentialFlow
 from .growth import relative_growth
+from .rules import LinearRules
 
 MaybeArray: TypeAlias = Any
 """An array, or `None` where a neuron has no such thing: no current, or no threshold."""
@@ -95,6 +96,30 @@ class LinearFlow(AbstractExponentialFlow):
 
         leak, drive, coupling = (still(number, 0) for number in (self.leak, self.drive, self.coupling))
         return type(self)(leak, drive, self.thresh, self.vreset, coupling, still(self.decay, 1))
+
+    def rules(self, n_neurons: int) -> LinearRules:
+        def each(number: MaybeArray) -> Array:
+            return jnp.broadcast_to(jnp.zeros_like(self.leak) if number is None else number, (n_neurons,))
+
+        def every(flag: bool) -> tuple[bool, ...]:
+            return (flag,) * n_neurons
+
+        return LinearRules(
+            leak=each(self.leak),
+            coupling=each(self.coupling),
+            decay=each(self.decay),
+            drive=each(self.drive),
+            thresh=each(self.thresh),
+            vreset=each(self.vreset),
+            tref=each(None),
+            jumps=every(self.decay is None),
+            spikes=every(self.thresh is not None),
+            once=every(False),
+            holds_v=every(False),
+            holds_i=every(False),
+            blocks=every(False),
+            columns=("V",) if self.decay is None else ("V", "I"),
+        )
 
     def _split(self, y: Float[Array, "neurons channels"]) -> tuple[Array, MaybeArray]:
         return y[:, 0], None if self.decay is None else y[:, 1]

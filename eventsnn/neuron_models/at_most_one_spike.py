@@ -1,5 +1,6 @@
 """Neurons that spike once."""
 
+import dataclasses
 import functools
 from typing import Any, ClassVar
 
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..flows.base import AbstractFlow
-from .base import NeuronModel, valid_closed_form
+from ..flows.rules import LinearRules
+from .base import NeuronModel, native_rules, valid_closed_form
 from .declared import MadeBy
 from .wrapper import AbstractWrapper, WrappedFlow, checked_model, wrap
 
@@ -46,6 +48,12 @@ class _Once(WrappedFlow):
 
     def may_cross(self, y, y_end, dt) -> Bool[Array, " neurons"]:
         return super().may_cross(y, y_end, dt) & ~self.wrapper.silent(*self.wrapper.split(y))
+
+    def rules(self, n_neurons: int) -> LinearRules | None:
+        rules = native_rules(self.wrapper.neuron, n_neurons)
+        if rules is None:
+            return None
+        return dataclasses.replace(rules, once=(True,) * n_neurons, columns=(*rules.columns, "spent"))
 
 
 def AtMostOneSpike(model: type[NeuronModel]) -> type[NeuronModel]:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..flows.base import AbstractFlow
+from ..flows.linear import LinearFlow
+from ..flows.rules import LinearRules
 from .declared import Declaration, declarations_of, make_constructor
 from .parameter import assign
 
@@ -156,3 +158,17 @@ def valid_closed_form(model: NeuronModel) -> AbstractFlow | None:
     if any(owner(name) < owner("closed_form") for name in _DESCRIBED):
         return None
     return model.closed_form()
+
+
+def is_plain(model: NeuronModel) -> bool:
+    """Whether there is nothing about a model but arrivals of one kind and spikes."""
+    kept = ("emits", "breakpoints")
+    return not model.ports and all(getattr(type(model), name) is getattr(NeuronModel, name) for name in kept)
+
+
+def native_rules(model: NeuronModel, n_neurons: int) -> LinearRules | None:
+    """What a native kernel has to know of a model, or `None` if there is none for it."""
+    flow = valid_closed_form(model)
+    if flow is None or (isinstance(flow, LinearFlow) and not is_plain(model)):
+        return None
+    return flow.rules(n_neurons)

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ..flows.base import AbstractFlow
-from .base import NeuronModel, valid_closed_form
+from ..flows.rules import LinearRules
+from .base import NeuronModel, native_rules, valid_closed_form
 from .declared import MadeBy, constructor_with, keywords_of
 from .parameter import Parameter, per_neuron
 
@@ -168,6 +169,28 @@ class _MixedFlow(AbstractFlow):
         starts, ends = (self.model.each(state, lambda part, own: own) for state in (y, y_end))
         parts = zip(self.model.parts, starts, ends, strict=True)
         return self.model.chosen([_flow_of(part).may_cross(start, end, dt) for part, start, end in parts])
+
+    def rules(self, n_neurons: int) -> LinearRules | None:
+        parts, start = [], 0
+        for part, size in zip(self.model.parts, self.model.sizes, strict=True):
+            rules = native_rules(part, n_neurons)
+            if rules is None or any(column not in ("V", "I") for column in rules.columns):
+                return None
+            own = slice(start, start + size)
+            parts.append(jax.tree.map(lambda number, own=own: number[own], rules))
+            start += size
+        flags = {
+            name: tuple(
+                flag for part, size in zip(parts, self.model.sizes, strict=True) for flag in getattr(part, name)[:size]
+            )
+            for name in ("jumps", "spikes", "once", "holds_v", "holds_i", "blocks")
+        }
+        numbers = {
+            name: jnp.concatenate([getattr(part, name) for part in parts])
+            for name in ("leak", "coupling", "decay", "drive", "thresh", "vreset", "tref")
+        }
+        columns = max((part.columns for part in parts), key=len)
+        return LinearRules(**numbers, **flags, columns=columns)
 
 
 def _flow_of(part: NeuronModel) -> AbstractFlow:

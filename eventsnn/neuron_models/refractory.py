@@ -1,5 +1,6 @@
 """Neurons that are refractory for some time after each spike."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -8,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..flows.base import AbstractFlow
-from .base import NeuronModel, valid_closed_form
+from ..flows.rules import LinearRules
+from .base import NeuronModel, native_rules, valid_closed_form
 from .declared import Declaration, MadeBy, declare
 from .parameter import Parameter
 from .wrapper import AbstractWrapper, WrappedFlow, checked_model, wrap
@@ -94,6 +96,7 @@ def _is(own: Float[Array, "neurons 2"], mode: int) -> Bool[Array, " neurons"]:
 class _RefractoryFlow(WrappedFlow):
     """The flow of neurons some of which are refractory: `while_refractory` is that of the model inside then."""
 
+    wrapper: AbstractRefractory
     while_refractory: AbstractFlow
 
     def after(self, y: Float[Array, "neurons channels"], dt: Float[Array, " neurons"]) -> Array:
@@ -115,6 +118,26 @@ class _RefractoryFlow(WrappedFlow):
 
     def held(self, channels: tuple[int, ...]) -> AbstractFlow | None:
         return None
+
+    def rules(self, n_neurons: int) -> LinearRules | None:
+        wrapper = self.wrapper
+        rules = native_rules(wrapper.neuron, n_neurons)
+        held = set(wrapper.held)
+        # Whatever stands still, the potential is among it; and one refractory time goes around everything else.
+        if rules is None or "refractory" in rules.columns or not (held <= {0, 1}) or (held and 0 not in held):
+            return None
+
+        def every(flag: bool) -> tuple[bool, ...]:
+            return (flag,) * n_neurons
+
+        return dataclasses.replace(
+            rules,
+            tref=jnp.broadcast_to(wrapper.tref.value, (n_neurons,)),
+            holds_v=every(0 in held),
+            holds_i=every(1 in held),
+            blocks=every(wrapper.blocks),
+            columns=(*rules.columns, *wrapper.own_channels),
+        )
 
 
 def Refractory(

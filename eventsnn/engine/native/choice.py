@@ -1,0 +1,45 @@
+"""Whether neurons run by a native kernel."""
+
+import jax
+import jax.numpy as jnp
+
+from ...flows.rules import LinearRules
+from ...neuron_models.base import NeuronModel, native_rules
+from ...neuron_models.parameter import frozen
+from .run import kernels_are_there
+from .target import NativeUnavailable, notice_once
+
+
+def rules_if_native(engine: str, model: NeuronModel, n_neurons: int, dtype: jnp.dtype) -> LinearRules | None:
+    """What the kernel has to know of the neurons, or `None` if they run by another engine.
+
+    **Raises:** `ValueError` if `engine` is `"native"` and they cannot.
+    """
+    if engine not in ("auto", "native"):
+        return None
+    rules = native_rules(frozen(model), n_neurons)
+    if rules is None:
+        if engine == "native":
+            raise ValueError(
+                f"engine is 'native', but {type(model).__name__} has no closed form that a native kernel knows: "
+                "use engine='auto'"
+            )
+        return None
+    if not _runs_on_cpu():
+        return None
+    try:
+        kernels_are_there(dtype)
+    except NativeUnavailable as error:
+        if engine == "native":
+            raise ValueError(f"engine is 'native', but there are no native kernels here: {error}") from error
+        notice_once(str(error))
+        return None
+    return rules
+
+
+def _runs_on_cpu() -> bool:
+    """Whether programs that are traced now are for the CPU, unless somebody places them elsewhere."""
+    device = jax.config.jax_default_device
+    if device is None:
+        return jax.default_backend() == "cpu"
+    return (device if isinstance(device, str) else device.platform) == "cpu"
