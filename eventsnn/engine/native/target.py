@@ -46,18 +46,20 @@ class NativeUnavailable(Exception):
 
 
 _lock = threading.RLock()
+_noticed: set[str] = set()
 
 
 class Kernel:
     """A native kernel, not compiled before its first use.
 
     `build` is "module:function". The function gets np.float32 or np.float64 and returns the compiled body of the
-    handler: it takes the address of the call frame and returns 0 or an XLA_FFI_Error.
+    handler: it takes the address of the call frame and returns 0 or an XLA_FFI_Error. XLA knows a kernel by its name,
+    so there may be only one with that name.
     """
 
     def __init__(self, name: str, build: str):
         self.name, self.build = name, build
-        self._targets: dict[type, str] = {}
+        self._targets: dict[type, str | NativeUnavailable] = {}
         self._handlers: list = []  # own the machine code that XLA calls
 
     def target(self, dtype) -> str:
@@ -67,26 +69,42 @@ class Kernel:
             raise TypeError(f"kernel {self.name} has no variant for {np.dtype(dtype)}: use float32 or float64")
         with _lock:
             if dtype not in self._targets:
-                self._targets[dtype] = self._register(dtype)
-            return self._targets[dtype]
+                name = f"eventsnn_{self.name}_{dtype.__name__}"
+                try:
+                    address = self._address(name, dtype)
+                except Exception as error:
+                    # Kept as well: to fail takes as long as to compile.
+                    self._targets[dtype] = NativeUnavailable(_reason(self.name, error))
+                    raise self._targets[dtype] from error
+                jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(address), platform="cpu", api_version=1)
+                self._targets[dtype] = name
+            target = self._targets[dtype]
+        if isinstance(target, NativeUnavailable):
+            raise NativeUnavailable(*target.args)
+        return target
 
-    def _register(self, dtype) -> str:
-        name = f"eventsnn_{self.name}_{dtype.__name__}"
-        try:
-            cache = importlib.import_module("eventsnn.engine.native.cache")
-            module, function = self.build.split(":")
-            stored = cache.StoredKernel(name, module)
-            address = stored.load()
-            if address is None:
-                outermost = importlib.import_module("eventsnn.engine.native.handler")
-                handler = outermost.Handler(name, getattr(importlib.import_module(module), function)(dtype))
-                address = handler.address
-                stored.save(handler.stored_form())
-                self._handlers.append(handler)
-        except Exception as error:
-            raise NativeUnavailable(f"{type(error).__name__}: {error}") from error
-        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(address), platform="cpu", api_version=1)
-        return name
+    def _address(self, name: str, dtype: type) -> int:
+        """The address of the handler, from the cache or compiled."""
+        cache = importlib.import_module("eventsnn.engine.native.cache")
+        module, function = self.build.split(":")
+        stored = cache.StoredKernel(name, module)
+        address = stored.load()
+        if address is None:
+            build = getattr(importlib.import_module(module), function)
+            handler = importlib.import_module("eventsnn.engine.native.handler").Handler(name, build(dtype))
+            stored.save(handler.stored_form())
+            self._handlers.append(handler)
+            address = handler.address
+        return address
+
+
+def _reason(kernel: str, error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.split(".")[0] in ("numba", "llvmlite"):
+        return f"{error.name} is not installed; `pip install numba` installs it"
+    # Numba begins with a list of the stages of compilation that were under way.
+    stages = ("Failed in", "During:", " ")
+    lines = [line for line in str(error).splitlines() if line and not line.startswith(stages)]
+    return f"kernel {kernel} cannot be compiled: {type(error).__name__}: {' '.join(lines[:2])}"
 
 
 def available() -> bool:
@@ -94,11 +112,8 @@ def available() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
-_noticed: set[str] = set()
-
-
 def notice_once(reason: str) -> None:
-    """Warn, once per reason, that XLA computes what a native kernel would compute faster."""
+    """Warn, once per reason and process, that the XLA engine runs, which is slower."""
     with _lock:
         if reason in _noticed:
             return
