@@ -74,8 +74,8 @@ class Kernel:
                     address = self._address(name, dtype)
                 except Exception as error:
                     # Kept as well: to fail takes as long as to compile.
-                    self._targets[dtype] = NativeUnavailable(_reason(self.name, error))
-                    raise self._targets[dtype] from error
+                    unavailable = self._targets[dtype] = NativeUnavailable(_reason(self.name, error))
+                    raise unavailable from error
                 jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(address), platform="cpu", api_version=1)
                 self._targets[dtype] = name
             target = self._targets[dtype]
