@@ -1,5 +1,6 @@
 """The bridge between XLA and compiled kernels: layout of the call frame, calls, threads, the cache, Ctrl-C."""
 
+import ast
 import concurrent.futures
 import ctypes
 import hashlib
@@ -505,3 +506,12 @@ def test_ctrl_c_stops_a_kernel(items, tmp_path):
 
 def test_the_demo_kernels_are_found_by_name():
     assert importlib.util.find_spec("demo_kernel").origin == str(HERE / "demo_kernel.py")
+
+
+def test_compiled_code_takes_nothing_from_outside_the_folder():
+    for path in (PACKAGE / "engine" / "native").glob("*.py"):
+        imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        modules = {node.module for node in imports}
+        if "eventsnn.engine.native.compiled" in modules:
+            own = {module for module in modules if module.startswith("eventsnn")}
+            assert all(module.startswith("eventsnn.engine.native") for module in own), path

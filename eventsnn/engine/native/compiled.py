@@ -17,6 +17,8 @@ Run time is 5 to 10 % lower as well, because LLVM sees the whole kernel at once.
 For authors of kernels: to assign an array to a part of another, `y[i] = x`, takes 2.7 s of compilation the first time
 and 0.2 s for each other combination of types; write a loop over the elements. `np.argsort` takes 1.5 s. `y[i] = 0`,
 `y += x`, `np.empty`, `min`, `max`, rows `x[i]` and functions of `math` take less than 0.1 s each.
+
+With `NUMBA_BOUNDSCHECK=1`, an index out of range is an error of XLA; without, it is a wrong result or a crash.
 """
 
 import inspect
@@ -31,8 +33,6 @@ OPTIONS: dict[str, Any] = dict(
     # Division by zero gives inf or nan, as in NumPy. Numba's default raises, which costs a branch per division and
     # keeps LLVM from vectorising.
     error_model="numpy",
-    boundscheck=False,
-    nogil=True,
     # These functions are called from compiled code only. Each wrapper for callers from Python is LLVM code of its own.
     no_cpython_wrapper=True,
     no_cfunc_wrapper=True,

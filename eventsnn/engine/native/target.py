@@ -1,6 +1,9 @@
 """Kernels by name: imported, compiled and registered with XLA on first use, one kernel and one dtype at a time.
 
-    # rows.py: imported lazily, so Numba may be imported at its top.
+A kernel is a file of this folder, which is imported lazily and may import Numba at its top:
+
+    import numpy as np
+
     from eventsnn.engine.native.compiled import compiled
     from eventsnn.engine.native.frame import argument, array2, attribute, expected, length, result, unexpected
     from eventsnn.engine.native.pool import spread
@@ -25,11 +28,14 @@
 
         return body
 
-    # Anywhere, without importing Numba:
-    SCALE = Kernel("scale", "eventsnn.engine.native.rows:scale")
-    y = call(SCALE, jax.ShapeDtypeStruct(x.shape, x.dtype), x, factor=3)  # from call.py; in eager code or under jit
+It is called through `call.py`, in eager code or under `jit`:
 
-`Kernel.target` raises `NativeUnavailable` where a kernel cannot be had.
+    SCALE = Kernel("scale", "eventsnn.engine.native.rows:scale")
+    results = jax.ShapeDtypeStruct(x.shape, x.dtype), jax.ShapeDtypeStruct(x.shape[:1], jnp.int32)
+    y, statuses = call(SCALE, results, x, factor=3)
+
+A kernel takes nothing from outside this folder: the cache on disk notices changes of these files only. `Kernel.target`
+raises `NativeUnavailable` where a kernel cannot be had.
 """
 
 import importlib
@@ -60,7 +66,6 @@ class Kernel:
     def __init__(self, name: str, build: str):
         self.name, self.build = name, build
         self._targets: dict[type, str | NativeUnavailable] = {}
-        self._handlers: list = []  # own the machine code that XLA calls
 
     def target(self, dtype) -> str:
         """The name under which XLA knows this kernel for a dtype. Raises `NativeUnavailable`."""
@@ -93,7 +98,6 @@ class Kernel:
             build = getattr(importlib.import_module(module), function)
             handler = importlib.import_module("eventsnn.engine.native.handler").Handler(name, build(dtype))
             stored.save(handler.stored_form())
-            self._handlers.append(handler)
             address = handler.address
         return address
 
