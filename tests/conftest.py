@@ -31,6 +31,9 @@ gc.set_threshold(100_000, 50, 100)
 # What is split over devices needs more than one; everything else runs on the first.
 jax.config.update("jax_num_cpu_devices", 2)
 
+# Native kernels that the tests compile do not belong among those of the user.
+os.environ.setdefault("EVENTSNN_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"eventsnn-tests-native-{os.getuid()}"))
+
 # Many tests compile the same program.
 jax.config.update("jax_compilation_cache_dir", os.path.join(tempfile.gettempdir(), f"eventsnn-tests-{os.getuid()}"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

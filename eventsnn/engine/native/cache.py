@@ -32,7 +32,7 @@ from eventsnn.engine.native import symbols  # noqa: F401, declares what cached k
 # Folders of other states of the package that are kept: two installations that are used in turns keep their kernels.
 KEPT_FOLDERS = 3
 
-_engines: list = []  # own the machine code
+_engines: list = []  # own the machine code, which XLA may call until the end of the process
 _numba: Any = cpu_target.target_context
 
 

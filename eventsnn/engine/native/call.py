@@ -15,6 +15,8 @@ def call(kernel: Kernel, results, *arrays, **attributes: int):
     reads them by their place in the order of names. Raises `NativeUnavailable`.
     """
     arrays = [jnp.asarray(array) for array in arrays]
-    dtype = next(array.dtype for array in arrays if jnp.issubdtype(array.dtype, jnp.floating))
+    dtype = next((array.dtype for array in arrays if jnp.issubdtype(array.dtype, jnp.floating)), None)
+    if dtype is None:
+        raise TypeError(f"kernel {kernel.name} got no array of floating-point numbers, which selects its variant")
     function = jax.ffi.ffi_call(kernel.target(dtype), results)
     return function(*arrays, **{name: np.int64(value) for name, value in attributes.items()})

@@ -3,19 +3,22 @@
 `@compiled` is for ordinary functions, `@fast` for loops over neurons that LLVM is to vectorise. Both compile on first
 use, for the types they are called with. Only the outermost function of a kernel becomes machine code (`handler.py`).
 
-What a kernel costs, in seconds of compilation, for a network of 256 neurons on one clock (270 lines, float32, both
-handlers, measured with Numba 0.68 on one core):
+What a kernel costs in seconds of compilation, for a network of 256 neurons on one clock (270 lines, float32, measured
+with Numba 0.68 on one core, `import numba` not included):
 
-    machine code for each inner function, as Numba does it        10.7 forward,  2.9 backward
-    machine code for the handler alone, as here                    6.0           1.2
-    and loops instead of slices (see below)                        3.9           0.9
-    from the cache                                                 0.0           0.0
+                                                                   forward   backward
+    machine code for each inner function, as Numba does it            10.7        2.9
+    machine code for the handler alone, as here                        6.0        1.2
+    and loops in place of assignments of arrays (see below)            3.9        0.9
+    from the cache                                                    0.03       0.01
 
 Run time is 5 to 10 % lower as well, because LLVM sees the whole kernel at once.
 
-For authors of kernels: `x[:] = 0`, `x[i] = row`, `x += y` on whole arrays cost 0.5 s of compilation each for a new
-combination of types, a loop over elements costs nothing. `min` and `max` of several numbers, slices that are passed on,
-and rows `x[i]` are cheap.
+For authors of kernels: to assign an array to a part of another, `y[i] = x`, takes 2.7 s of compilation the first time
+and 0.2 s for each other combination of types; write a loop over the elements. `np.argsort` takes 1.5 s. `y[i] = 0`,
+`y += x`, `np.empty`, `min`, `max`, rows `x[i]` and functions of `math` take less than 0.1 s each.
+
+With `NUMBA_BOUNDSCHECK=1`, an index out of range is an error of XLA; without, it is a wrong result or a crash.
 """
 
 import inspect
@@ -30,8 +33,6 @@ OPTIONS: dict[str, Any] = dict(
     # Division by zero gives inf or nan, as in NumPy. Numba's default raises, which costs a branch per division and
     # keeps LLVM from vectorising.
     error_model="numpy",
-    boundscheck=False,
-    nogil=True,
     # These functions are called from compiled code only. Each wrapper for callers from Python is LLVM code of its own.
     no_cpython_wrapper=True,
     no_cfunc_wrapper=True,

@@ -159,7 +159,11 @@ array1, array2, array3, array4 = (_array_of_rank(rank) for rank in (1, 2, 3, 4))
 
 @intrinsic
 def fail(typingctx, frame, sentence, code):
-    """An XLA_FFI_Error, which the handler returns: JAX raises `JaxRuntimeError` with the sentence, a literal string."""
+    """An XLA_FFI_Error for the handler to return, with a sentence (a literal string) and a code.
+
+    JAX raises `JaxRuntimeError` with the sentence; for the second and later calls of a jitted function, JAX 0.10 raises
+    `ValueError` with the same text.
+    """
 
     def codegen(context, builder, signature, args):
         code = context.cast(builder, args[2], signature.args[2], types.int64)
@@ -189,13 +193,9 @@ def expected(*buffers):
 def unexpected(frame, arguments, results):
     """0, or an XLA_FFI_Error if the call has not exactly the `expected(...)` arguments and results."""
     if _differ(load_word(frame + FRAME_ARGUMENT_COUNT), load_word(frame + FRAME_ARGUMENTS), arguments):
-        return fail(
-            frame, "the arguments of a native kernel differ from what it expects in number, dtype or rank", INTERNAL
-        )
+        return fail(frame, "arguments of a native kernel have another number, dtype or rank than it expects", INTERNAL)
     if _differ(load_word(frame + FRAME_RESULT_COUNT), load_word(frame + FRAME_RESULTS), results):
-        return fail(
-            frame, "the results of a native kernel differ from what it expects in number, dtype or rank", INTERNAL
-        )
+        return fail(frame, "results of a native kernel have another number, dtype or rank than it expects", INTERNAL)
     return 0
 
 

@@ -10,6 +10,8 @@ from eventsnn.engine.native.compiled import HandlerCompiler
 from eventsnn.engine.native.frame import INTERNAL, fail, is_query
 from eventsnn.engine.native.memory import RAISED, call_guarded
 
+_handlers: list["Handler"] = []  # own the machine code, which XLA may call until the end of the process
+
 
 class Handler:
     """A C function from a compiled function `body(frame)`, which returns 0 or an XLA_FFI_Error."""
@@ -20,7 +22,7 @@ class Handler:
                 return 0
             error = call_guarded(body, frame)
             if error == RAISED:
-                return fail(frame, "a native kernel raised an exception; most likely memory ran out", INTERNAL)
+                return fail(frame, "a native kernel raised an exception: no memory, or an index out of range", INTERNAL)
             return error
 
         handler = inspect.unwrap(handler)
@@ -34,6 +36,7 @@ class Handler:
         )
         self._callback.compile()
         self.address = self._callback.address
+        _handlers.append(self)
 
     def stored_form(self) -> tuple[str, list[str], bytes] | None:
         """The symbol of the handler, the symbols that it needs and the object file; None if it needs this process."""

@@ -60,8 +60,9 @@ def spread(frame, total, work, statuses):
 
     `work` is a compiled function that returns a status of 32 bits, 0 for success. "First" is the smallest number,
     whatever the order in time; a failure does not stop the others. `statuses` is the buffer of an int32 result with one
-    entry for each item, or 0 if they are of no interest. Items whose work raised get the status `RAISED`, items that an
-    interrupt kept from being begun `INTERRUPTED`.
+    entry for each item, or 0 if they are of no interest. Items whose work raised get the status `RAISED`. Items that an
+    interrupt kept from being begun get `INTERRUPTED`, and all that they should have written is not initialised: whoever
+    reads such results in another kernel has to look at the status first.
     """
     block = allocate(BLOCK_SIZE)
     if block == 0:

@@ -11,9 +11,6 @@ import sys
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-# The number of SIGINTs so far, and the address of the handler of signals that was there before.
-_words = (ctypes.c_int64 * 2)()
-
 
 def _let_others_run() -> int:
     """The address of the C function by which a thread lets others run."""
@@ -21,10 +18,11 @@ def _let_others_run() -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
-def _signal_handler():
-    """An engine of LLVM with `count(signal, information, context)`, which counts and calls the handler from before.
+def _signal_handler(counter: int, before: int):
+    """An engine of LLVM with the function `count(signal, information, context)`.
 
-    It runs between any two instructions of any thread, so it consists of an atomic addition and a call.
+    It adds 1 to the word at one address and calls the handler whose address is at the other. It runs between any two
+    instructions of any thread, so it consists of an atomic addition and a call.
     """
     word, pointer = ir.IntType(64), ir.IntType(8).as_pointer()
     signature = ir.FunctionType(ir.VoidType(), [ir.IntType(32), pointer, pointer])
@@ -32,9 +30,8 @@ def _signal_handler():
     module.triple = llvm.get_process_triple()
     count = ir.Function(module, signature, "count")
     builder = ir.IRBuilder(count.append_basic_block())
-    counter, before = (word(ctypes.addressof(_words) + 8 * k).inttoptr(word.as_pointer()) for k in (0, 1))
-    builder.atomic_rmw("add", counter, word(1), "seq_cst")
-    previous = builder.load_atomic(before, ordering="seq_cst", align=8)
+    builder.atomic_rmw("add", word(counter).inttoptr(word.as_pointer()), word(1), "seq_cst")
+    previous = builder.load_atomic(word(before).inttoptr(word.as_pointer()), ordering="seq_cst", align=8)
     builder.call(builder.inttoptr(previous, signature.as_pointer()), count.args)
     builder.ret_void()
     machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
@@ -43,10 +40,23 @@ def _signal_handler():
     return engine
 
 
-llvm.initialize_native_target()
-llvm.initialize_native_asmprinter()
-llvm.add_symbol("eventsnn_let_others_run", _let_others_run())
-llvm.add_symbol("eventsnn_interrupts", ctypes.addressof(_words))
-if os.name == "posix":
-    _engine = _signal_handler()  # owns the machine code, and has to outlive every signal
-    llvm.add_symbol("eventsnn_count_interrupt", _engine.get_function_address("count"))
+def _declare() -> None:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    llvm.add_symbol("eventsnn_let_others_run", _let_others_run())
+    # The number of SIGINTs so far, and the address of the handler of signals that was there before.
+    words = (ctypes.c_int64 * 2)()
+    counter = ctypes.addressof(words)
+    llvm.add_symbol("eventsnn_interrupts", counter)
+    forever: list = [words]
+    if os.name == "posix":
+        engine = _signal_handler(counter, counter + 8)
+        llvm.add_symbol("eventsnn_count_interrupt", engine.get_function_address("count"))
+        forever.append(engine)
+    # A signal may arrive after this module is gone.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(forever))
+
+
+# Once per process, even if the module is imported anew: two handlers that call each other would never end.
+if llvm.address_of_symbol("eventsnn_interrupts") is None:
+    _declare()

@@ -1,6 +1,9 @@
 """Kernels by name: imported, compiled and registered with XLA on first use, one kernel and one dtype at a time.
 
-    # rows.py: imported lazily, so Numba may be imported at its top.
+A kernel is a file of this folder, which is imported lazily and may import Numba at its top:
+
+    import numpy as np
+
     from eventsnn.engine.native.compiled import compiled
     from eventsnn.engine.native.frame import argument, array2, attribute, expected, length, result, unexpected
     from eventsnn.engine.native.pool import spread
@@ -25,11 +28,14 @@
 
         return body
 
-    # Anywhere, without importing Numba:
-    SCALE = Kernel("scale", "eventsnn.engine.native.rows:scale")
-    y = call(SCALE, jax.ShapeDtypeStruct(x.shape, x.dtype), x, factor=3)  # from call.py; in eager code or under jit
+It is called through `call.py`, in eager code or under `jit`:
 
-`Kernel.target` raises `NativeUnavailable` where a kernel cannot be had.
+    SCALE = Kernel("scale", "eventsnn.engine.native.rows:scale")
+    results = jax.ShapeDtypeStruct(x.shape, x.dtype), jax.ShapeDtypeStruct(x.shape[:1], jnp.int32)
+    y, statuses = call(SCALE, results, x, factor=3)
+
+A kernel takes nothing from outside this folder: the cache on disk notices changes of these files only. `Kernel.target`
+raises `NativeUnavailable` where a kernel cannot be had.
 """
 
 import importlib
@@ -46,19 +52,20 @@ class NativeUnavailable(Exception):
 
 
 _lock = threading.RLock()
+_noticed: set[str] = set()
 
 
 class Kernel:
     """A native kernel, not compiled before its first use.
 
     `build` is "module:function". The function gets np.float32 or np.float64 and returns the compiled body of the
-    handler: it takes the address of the call frame and returns 0 or an XLA_FFI_Error.
+    handler: it takes the address of the call frame and returns 0 or an XLA_FFI_Error. XLA knows a kernel by its name,
+    so there may be only one with that name.
     """
 
     def __init__(self, name: str, build: str):
         self.name, self.build = name, build
-        self._targets: dict[type, str] = {}
-        self._handlers: list = []  # own the machine code that XLA calls
+        self._targets: dict[type, str | NativeUnavailable] = {}
 
     def target(self, dtype) -> str:
         """The name under which XLA knows this kernel for a dtype. Raises `NativeUnavailable`."""
@@ -67,26 +74,41 @@ class Kernel:
             raise TypeError(f"kernel {self.name} has no variant for {np.dtype(dtype)}: use float32 or float64")
         with _lock:
             if dtype not in self._targets:
-                self._targets[dtype] = self._register(dtype)
-            return self._targets[dtype]
+                name = f"eventsnn_{self.name}_{dtype.__name__}"
+                try:
+                    address = self._address(name, dtype)
+                except Exception as error:
+                    # Kept as well: to fail takes as long as to compile.
+                    unavailable = self._targets[dtype] = NativeUnavailable(_reason(self.name, error))
+                    raise unavailable from error
+                jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(address), platform="cpu", api_version=1)
+                self._targets[dtype] = name
+            target = self._targets[dtype]
+        if isinstance(target, NativeUnavailable):
+            raise NativeUnavailable(*target.args)
+        return target
 
-    def _register(self, dtype) -> str:
-        name = f"eventsnn_{self.name}_{dtype.__name__}"
-        try:
-            cache = importlib.import_module("eventsnn.engine.native.cache")
-            module, function = self.build.split(":")
-            stored = cache.StoredKernel(name, module)
-            address = stored.load()
-            if address is None:
-                outermost = importlib.import_module("eventsnn.engine.native.handler")
-                handler = outermost.Handler(name, getattr(importlib.import_module(module), function)(dtype))
-                address = handler.address
-                stored.save(handler.stored_form())
-                self._handlers.append(handler)
-        except Exception as error:
-            raise NativeUnavailable(f"{type(error).__name__}: {error}") from error
-        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(address), platform="cpu", api_version=1)
-        return name
+    def _address(self, name: str, dtype: type) -> int:
+        """The address of the handler, from the cache or compiled."""
+        cache = importlib.import_module("eventsnn.engine.native.cache")
+        module, function = self.build.split(":")
+        stored = cache.StoredKernel(name, module)
+        address = stored.load()
+        if address is None:
+            build = getattr(importlib.import_module(module), function)
+            handler = importlib.import_module("eventsnn.engine.native.handler").Handler(name, build(dtype))
+            stored.save(handler.stored_form())
+            address = handler.address
+        return address
+
+
+def _reason(kernel: str, error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.split(".")[0] in ("numba", "llvmlite"):
+        return f"{error.name} is not installed; `pip install numba` installs it"
+    # Numba begins with a list of the stages of compilation that were under way.
+    stages = ("Failed in", "During:", " ")
+    lines = [line for line in str(error).splitlines() if line and not line.startswith(stages)]
+    return f"kernel {kernel} cannot be compiled: {type(error).__name__}: {' '.join(lines[:2])}"
 
 
 def available() -> bool:
@@ -94,11 +116,8 @@ def available() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
-_noticed: set[str] = set()
-
-
 def notice_once(reason: str) -> None:
-    """Warn, once per reason, that XLA computes what a native kernel would compute faster."""
+    """Warn, once per reason and process, that the XLA engine runs, which is slower."""
     with _lock:
         if reason in _noticed:
             return
