@@ -19,7 +19,7 @@ from eventsnn.engine.native.compiled import compiled, fast
 from eventsnn.engine.native.interrupt import INTERRUPTED, interrupts
 from eventsnn.engine.native.linear import coefficients, crossing
 from eventsnn.engine.native.order import pop, push, sort_by_time, sort_evenly
-from eventsnn.engine.native.scratch import matrix_at, room, vector_at
+from eventsnn.engine.native.scratch import matrix_at, prefetch, room, vector_at
 
 # What is in the log: the number of the event times 8, and its kind.
 INPUT, ARRIVAL, SPIKE, QUERY, INSTANT, FREE = 0, 1, 2, 3, 4, 5
@@ -62,7 +62,7 @@ def count_reaching(v, i, d, theta, keep, feed, fade, gain, a, b, dt, one):
     is a count, and nothing is stored, because LLVM vectorises neither a maximum nor a loop over many arrays it writes.
     It counts in the dtype of the states (`one`), so that a vector of states makes a vector of counts.
     """
-    count = 0 * one
+    count = one - one
     for j in range(v.shape[0]):
         drive = b * i[j] + d[j]
         target = a * theta[j]
@@ -71,7 +71,7 @@ def count_reaching(v, i, d, theta, keep, feed, fade, gain, a, b, dt, one):
         reach = reach if drive > target else top
         reach = reach if b * fade * i[j] + d[j] <= target else top
         top = reach if reach > top else top
-        count += one if top >= theta[j] else 0 * one
+        count += one if top >= theta[j] else one - one
     return count
 
 
@@ -209,6 +209,15 @@ def arrive(dtype, m, row):
 
 
 @compiled
+def fetch_row(dtype, m, row):
+    """Ask for a row of the weights before it is needed."""
+    s = vector_at(m, WORDS, np.int64)
+    start = s[WEIGHTS] + row * s[N] * vector_at(m, 1, dtype).itemsize
+    for line in range(min(s[N] * vector_at(m, 1, dtype).itemsize, 1024) // 64):
+        prefetch(start + 64 * line)
+
+
+@compiled
 def emit(dtype, m, j, t, current, slope, kind):
     """Neuron `j` spikes at `t` and is reset. False if the run is over because of it."""
     s = vector_at(m, WORDS, np.int64)
@@ -286,7 +295,7 @@ def move_all(dtype, m):
 
 
 # Where somebody may reach the threshold, blocks of so many neurons are counted before each is looked at.
-_BLOCK = 64
+_BLOCK = 32
 
 
 @compiled
@@ -694,8 +703,11 @@ def run_forward(dtype, m, t_end):
             number = set_free(dtype, m, which, t)
         elif kind == INPUT:
             number = coming[n_input]
-            arrive(dtype, m, np.int64(rows[number]))
             n_input += 1
+            if n_input < n_coming:
+                # Rows of a large matrix are far away, and who comes next is known.
+                fetch_row(dtype, m, np.int64(rows[coming[n_input]]))
+            arrive(dtype, m, np.int64(rows[number]))
         else:
             number = heap_numbers[0]
             pop(heap_times, heap_numbers, s[N_HEAP])
