@@ -1,7 +1,8 @@
 """Whether neurons run by a native kernel."""
 
+from typing import Any
+
 import jax
-import jax.numpy as jnp
 
 from ...flows.rules import LinearRules
 from ...neuron_models.base import NeuronModel, native_rules
@@ -10,7 +11,7 @@ from .run import kernels_are_there
 from .target import NativeUnavailable, notice_once
 
 
-def rules_if_native(engine: str, model: NeuronModel, n_neurons: int, dtype: jnp.dtype) -> LinearRules | None:
+def rules_if_native(engine: str, model: NeuronModel, n_neurons: int, dtype: Any) -> LinearRules | None:
     """What the kernel has to know of the neurons, or `None` if they run by another engine.
 
     **Raises:** `ValueError` if `engine` is `"native"` and they cannot.
@@ -39,7 +40,8 @@ def rules_if_native(engine: str, model: NeuronModel, n_neurons: int, dtype: jnp.
 
 def _runs_on_cpu() -> bool:
     """Whether programs that are traced now are for the CPU, unless somebody places them elsewhere."""
-    device = jax.config.jax_default_device
+    config: Any = jax.config
+    device = config.jax_default_device
     if device is None:
         return jax.default_backend() == "cpu"
     return (device if isinstance(device, str) else device.platform) == "cpu"

@@ -1,4 +1,4 @@
-"""The kernels of neurons on one clock, as XLA calls them: what stands where in a call, and how a batch is shared out."""
+"""The kernels of neurons on one clock, as XLA calls them: what stands where, and how a batch is shared out."""
 
 import numpy as np
 

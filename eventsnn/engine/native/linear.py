@@ -24,7 +24,8 @@ def coefficients(dt, a, b, r):
     slow, apart = min(a, r), abs(r - a)
     slower = math.exp(-slow * dt)
     less = math.expm1(-apart * dt)
-    faster = slower * (1 + less)
+    # The first way loses the digits of a current that has decayed far.
+    faster = slower * (1 + less) if apart * dt < 1 else math.exp(-max(a, r) * dt)
     feed = b * slower * (dt if apart == 0 else -less / apart)
     keep, fade = (slower, faster) if a <= r else (faster, slower)
     x = a * dt
@@ -36,10 +37,10 @@ def coefficients(dt, a, b, r):
 def crossing(v, i, d, dt, a, b, r, theta, passing, resolution):
     """After what time, up to `dt`, V first reaches `theta` from below; -1 if it does not.
 
-    At the threshold the slope of V is p = b I + d - a theta. It moves one way only, because the current decays. So where
-    p is above 0 in the end, the potential is above the threshold in the end if and only if it has crossed it; where p
-    falls through 0 on the way, the potential is highest against the threshold right there; and where p stays below 0,
-    nothing can cross. This leaves one bracket with one crossing in it.
+    At the threshold the slope of V is p = b I + d - a theta. It moves one way only, because the current decays. If p is
+    above 0 in the end, the potential has crossed the threshold if and only if it is above it in the end. If p falls
+    through 0 on the way, the potential comes closest to the threshold from below, or highest above it, right there.
+    Where p stays below 0, nothing can cross. This leaves one bracket with one crossing in it.
 
     A potential that starts at the threshold or above crosses at once if it rises there, unless it is `passing`: has
     spiked and not been below since. If it falls, it may come from below later, after p has risen through 0.
@@ -60,9 +61,11 @@ def crossing(v, i, d, dt, a, b, r, theta, passing, resolution):
         v, i = keep * v + feed * i + gain * d, fade * i
         return _resume(low, crossing_between(v, i, d, dt - low, a, b, r, theta, resolution))
     if end <= 0:
-        if begin <= 0 or target <= 0:
+        if begin <= 0:
             return -1.0
-        high = min(dt, math.log(drive / target) / r)
+        # With a target of 0 or less, the current has only become too small to be told from 0.
+        if target > 0:
+            high = min(dt, math.log(drive / target) / r)
     return crossing_between(v, i, d, high, a, b, r, theta, resolution)
 
 

@@ -74,9 +74,9 @@ class Trace(eqx.Module):
     """What the way back needs to know of a run.
 
     - `neurons`, `times`: which neuron emitted each spike, and when.
-    - `currents`, `free_currents`: what I was at each spike, and at the end of the refractory time after it. These and the
-        times are in float64 whatever the states are. Without `jax_enable_x64` JAX has no such array, so they are pairs of
-        whole numbers that nobody but the kernels looks into.
+    - `currents`, `free_currents`: what I was at each spike, and at the end of the refractory time after it. These and
+        the times are in float64 whatever the states are. Without `jax_enable_x64` JAX has no such array, so they are
+        pairs of whole numbers that nobody but the kernels looks into.
     - `log`, `info`: what happened in which order; how many spikes and how many entries there are.
     - `states`: at the query times.
     """
@@ -104,8 +104,7 @@ def kinds_of(rules: LinearRules, outputs: tuple[bool, ...]) -> tuple[int, ...]:
 def run_native(task: NativeTask, inputs: NativeInputs) -> LayerRun:
     """Run one sample; `jax.vmap` makes it a batch, which is shared out over threads.
 
-    `inputs` is that of one sample, without the leading axis. Differentiable by `numbers`, `weights`, `delays`, `spikes`,
-    `y0` and `times`.
+    `inputs` is that of one sample, without the leading axis. Differentiable by all of its numbers but `t_end`.
     """
     return run_one(_differentiable, task, inputs)
 
@@ -150,7 +149,8 @@ def _instantiated(ct: Any) -> Any:
 
 def _arguments(task: NativeTask, inputs: NativeInputs) -> tuple[Any, ...]:
     """What both kernels are given first."""
-    dtype, y0 = inputs.weights.dtype, inputs.y0
+    dtype: Any = inputs.weights.dtype
+    y0 = inputs.y0
     own = max(inputs.rates.shape[0], inputs.levels.shape[0], y0.shape[0])
     start = [y0[..., task.columns.index(name)] if name in task.columns else 0 * y0[..., 0] for name in ("V", "I")]
     rows = [inputs.rates, inputs.levels, jnp.stack(start, axis=1)]
@@ -164,7 +164,8 @@ def _arguments(task: NativeTask, inputs: NativeInputs) -> tuple[Any, ...]:
 
 def _forward(task: NativeTask, inputs: NativeInputs) -> tuple[LayerRun, Trace]:
     arguments = _arguments(task, inputs)
-    batch, dtype, neurons = batch_of(inputs), inputs.weights.dtype, len(task.kinds)
+    batch, neurons = batch_of(inputs), len(task.kinds)
+    dtype: Any = inputs.weights.dtype
     queries, capacity = arguments[6].shape[1], task.capacity
     columns = 4 if len(task.columns) > 2 else len(task.columns)
 
@@ -201,7 +202,8 @@ def _forward(task: NativeTask, inputs: NativeInputs) -> tuple[LayerRun, Trace]:
         passing=passing,
         states=None if inputs.times is None else _columns_of(task, states),
     )
-    return run, Trace(listed, *trace, states)
+    exact, currents, free_currents, log, info = trace
+    return run, Trace(listed, exact, currents, free_currents, log, info, states)
 
 
 def _columns_of(task: NativeTask, states: Array) -> Array:
@@ -227,7 +229,8 @@ def _backward(
 ) -> NativeInputs:
     """The cotangents of the inputs, with the leading axes of `like`."""
     arguments = _arguments(task, inputs)
-    batch, dtype = by_times.shape[0], inputs.weights.dtype
+    batch = by_times.shape[0]
+    dtype: Any = by_times.dtype
     rows, neurons = inputs.weights.shape[1:]
     by_columns = jnp.zeros((batch, *trace.states.shape[1:]), dtype)
     if by_states is not None:

@@ -59,7 +59,8 @@ def prefetch(typingctx, address):
 
     def codegen(context, builder, signature, args):
         pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], ir.FunctionType(ir.VoidType(), [pointer, number, number, number]))
+        signature = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], signature)
         # Read, with high locality, from the data cache.
         builder.call(function, [builder.inttoptr(args[0], pointer), number(0), number(3), number(1)])
         return context.get_dummy_value()
