@@ -517,7 +517,9 @@ class EvNN(AbstractNetwork):
     def _check_delays(self) -> list[Check]:
         """Whether all synapses of a source still have the same delay, if a run relies on it."""
         connection = self.connection
-        if not self.by_source or self.engine not in ("auto", "native") or connection.delays is None:
+        if not self.by_source or self.engine not in ("auto", "native"):
+            return []
+        if not isinstance(connection, Dense) or connection.delays is None:
             return []
         delays = connection.delays.value
         exists = jnp.ones(delays.shape, bool) if connection.mask is None else connection.mask.value

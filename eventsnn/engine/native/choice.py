@@ -11,12 +11,16 @@ from .run import kernels_are_there
 from .target import NativeUnavailable, notice_once
 
 
+# With what `engine` neurons run by a native kernel, if there is one for them.
+NATIVE_ENGINES = ["auto", "native"]
+
+
 def rules_if_native(engine: str, model: NeuronModel, n_neurons: int, dtype: Any) -> LinearRules | None:
     """What the kernel has to know of the neurons, or `None` if they run by another engine.
 
     **Raises:** `ValueError` if `engine` is `"native"` and they cannot.
     """
-    if engine not in ("auto", "native"):
+    if engine not in NATIVE_ENGINES:
         return None
     rules = native_rules(frozen(model), n_neurons)
     if rules is None:

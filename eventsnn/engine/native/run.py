@@ -22,7 +22,7 @@ _BACKWARD_WITH_RATES = Kernel("clock_backward_with_rates", "eventsnn.engine.nati
 # The derivatives of weights that samples share are summed over some samples each, in an order that does not depend on
 # the number of threads, and then over these sums. That takes so much memory at most, and so many sums are enough to
 # keep as many threads busy.
-_SUMS_BYTES, _SUMS = 2**26, 32
+_SUMS_BYTES, _SUMS = 2**25, 16
 # Bits of the kinds of neurons, as in `kinds_of`.
 _HOLDS_V, _HOLDS_I = 8, 16
 
@@ -144,7 +144,8 @@ def _is_marked(leaf: Any) -> bool:
 
 
 def _instantiated(ct: Any) -> Any:
-    return jnp.zeros(ct.shape, ct.dtype) if isinstance(ct, SymbolicZero) else ct
+    dtype: Any = ct.dtype if isinstance(ct, SymbolicZero) else None
+    return ct if dtype is None else jnp.zeros(ct.shape, dtype)
 
 
 def _arguments(task: NativeTask, inputs: NativeInputs) -> tuple[Any, ...]:
