@@ -10,7 +10,6 @@ from ...neuron_models.parameter import frozen
 from .run import kernels_are_there
 from .target import NativeUnavailable, notice_once
 
-
 # With what `engine` neurons run by a native kernel, if there is one for them.
 NATIVE_ENGINES = ["auto", "native"]
 

@@ -95,6 +95,7 @@ from eventsnn.engine.native.words import (
     THETA,
     TIMES,
     TIMES_OUT,
+    UNWANTED,
     V_AT,
     WAITED,
     WORDS,
@@ -116,6 +117,11 @@ def set_out(m, place, dtype):
         s[word] = place
         count = s[N_ARRIVALS] + 2 if word <= BUCKETS else s[N_QUERIES] if word <= ASKED else many
         place += room(most if word == SPARE else count)
+    # What nobody wants to know is written here as well.
+    for word in range(SLOPES, LOG + 1):
+        if s[UNWANTED] >> (word - TIMES_OUT) & 1:
+            s[word] = place
+            place += room(s[N_ARRIVALS] + 3 * many + s[N_QUERIES] + 8 if word == LOG else many)
     return place
 
 

@@ -63,8 +63,12 @@ def forward(dtype):
         s[clock.RECURRENT], s[clock.STOP_AFTER] = attribute(frame, 0), attribute(frame, 1)
         for k in range(7):
             s[clock.ARRIVAL_TIMES + k] = row_of(argument(frame, k), item, argument_sizes[k])
+        s[clock.UNWANTED] = 0
         for k in range(14):
             s[clock.TIMES_OUT + k] = row_of(result(frame, k), item, result_sizes[k])
+            # Slopes, and the trace from the exact times to the log, have no length where nobody wants them.
+            if (k == 2 or 9 <= k <= 12) and length(result(frame, k), 1) == 0:
+                s[clock.UNWANTED] |= 1 << k
         arrays = allocate(clock.set_out(words, 0, dtype) + 64)
         if arrays == 0:
             free(words)

@@ -110,14 +110,14 @@ def run_native(task: NativeTask, inputs: NativeInputs) -> LayerRun:
 
 
 def _differentiable(task: NativeTask, inputs: NativeInputs) -> LayerRun:
-    def forward(inputs):
-        return hand_batched(lambda inputs: _forward(task, inputs))(inputs)
+    def forward(inputs, recorded):
+        return hand_batched(lambda inputs: _forward(task, inputs, recorded))(inputs)
 
-    run = jax.custom_vjp(lambda inputs: forward(inputs)[0])
+    run = jax.custom_vjp(lambda inputs: forward(inputs, False)[0])
 
     def forth(marked):
         inputs = jax.tree.map(lambda leaf: leaf.value, marked, is_leaf=_is_marked)
-        out, trace = forward(inputs)
+        out, trace = forward(inputs, True)
         return out, (inputs, trace, _Wanted(marked.rates.perturbed))
 
     def back(residuals, ct: LayerRun):
@@ -163,7 +163,8 @@ def _arguments(task: NativeTask, inputs: NativeInputs) -> tuple[Any, ...]:
     return inputs.spikes, inputs.sources, inputs.weights, inputs.delays, numbers, kinds, queries, ends
 
 
-def _forward(task: NativeTask, inputs: NativeInputs) -> tuple[LayerRun, Trace]:
+def _forward(task: NativeTask, inputs: NativeInputs, recorded: bool) -> tuple[LayerRun, Trace]:
+    """The run, and if it is `recorded` what the way back needs to know, which has no length otherwise."""
     arguments = _arguments(task, inputs)
     batch, neurons = batch_of(inputs), len(task.kinds)
     dtype: Any = inputs.weights.dtype
@@ -176,17 +177,17 @@ def _forward(task: NativeTask, inputs: NativeInputs) -> tuple[LayerRun, Trace]:
     results = (
         array(dtype, capacity),
         array(np.int32, capacity),
-        array(dtype, capacity),
+        array(dtype, capacity if task.slopes else 0),
         array(np.int32, 1),
         array(np.int32, neurons),
         array(np.int32, neurons),
         array(dtype, neurons),
         array(np.bool_, neurons),
         array(dtype, neurons, queries, columns),
-        array(np.int32, 2 * capacity),
-        array(np.int32, 2 * capacity),
-        array(np.int32, 2 * capacity),
-        array(np.int32, inputs.spikes.shape[1] + 3 * capacity + queries + 8),
+        array(np.int32, 2 * capacity * recorded),
+        array(np.int32, 2 * capacity * recorded),
+        array(np.int32, 2 * capacity * (recorded and "remaining" in task.columns)),
+        array(np.int32, (inputs.spikes.shape[1] + 3 * capacity + queries + 8) * recorded),
         array(np.int32, 2),
     )
     stop_after = 0 if task.stop_after is None else task.stop_after

@@ -31,6 +31,7 @@ from eventsnn.engine.native.scratch import matrix_at, vector_at
 from eventsnn.engine.native.sweep import count_above, find_reaching, move_all, set_coefficients, width_of
 from eventsnn.engine.native.words import (
     CAPACITY,
+    COEFS,
     COUNTS,
     CROSSED,
     CULPRIT,
@@ -41,6 +42,7 @@ from eventsnn.engine.native.words import (
     FOUND_T,
     FREE_AT,
     FREED_AT,
+    GROUP_OF,
     I_AT,
     KINDS,
     LISTED,
@@ -134,8 +136,10 @@ def spikes_of(dtype, m, k, t, until, meeting, n_found):
     left, drive, refractory = until - t, numbers[DRIVE, j], numbers[TREF, j] > 0
     crossed[k] = np.inf
     ready, before = vector_at(s[THETA], n, dtype)[j] < NEVER, n_found
+    g, coefs = vector_at(s[GROUP_OF], n, np.int64)[j], matrix_at(s[COEFS], n, 4, np.float64)
+    keep, feed, fade, gain = coefs[g, 0], coefs[g, 1], coefs[g, 2], coefs[g, 3]
     while ready:
-        after = crossing(x, y, drive, left, a, b, r, theta, passing[j], RESOLUTION)
+        after = crossing(x, y, drive, left, a, b, r, theta, passing[j], RESOLUTION, keep, feed, fade, gain)
         # A neuron on which spikes act at once meets an arrival that rounds to the same time: that comes first.
         if after < 0 or (kinds[j] & JUMPS and left - after <= meeting):
             break
@@ -145,6 +149,7 @@ def spikes_of(dtype, m, k, t, until, meeting, n_found):
         y *= math.exp(-r * after)
         x = numbers[VRESET, j]
         left -= after
+        keep, feed, fade, gain = coefficients(left, a, b, r)
         found_t[n_found], found_j[n_found], found_i[n_found] = until - left, j, y
         found_s[n_found] = b * y + drive - a * theta
         order[n_found] = n_found
@@ -153,7 +158,6 @@ def spikes_of(dtype, m, k, t, until, meeting, n_found):
         if s[STOP_AFTER] > 0 and not s[RECURRENT]:
             ready = ready and vector_at(s[COUNTS], n, np.int32)[j] + n_found - before < s[STOP_AFTER]
     if crossed[k] < np.inf:
-        keep, feed, fade, gain = coefficients(left, a, b, r)
         if not (refractory and kinds[j] & HOLDS_V):
             x = keep * x + feed * y + gain * drive
         if not (refractory and kinds[j] & HOLDS_I):
@@ -263,8 +267,10 @@ def crosses_within(dtype, m, dt):
         j = listed[k]
         a, b, r, theta = numbers[LEAK, j], numbers[COUPLING, j], numbers[DECAY, j], numbers[THRESH, j]
         x, y, drive = np.float64(v[j]), np.float64(i[j]), numbers[DRIVE, j]
-        if theta_now[j] < NEVER and crossing(x, y, drive, dt, a, b, r, theta, passing[j], RESOLUTION) >= 0:
-            return True
+        if theta_now[j] < NEVER:
+            keep, feed, fade, gain = coefficients(dt, a, b, r)
+            if crossing(x, y, drive, dt, a, b, r, theta, passing[j], RESOLUTION, keep, feed, fade, gain) >= 0:
+                return True
     return False
 
 

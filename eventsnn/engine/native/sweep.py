@@ -15,6 +15,7 @@ from eventsnn.engine.native.words import (
     ANY_JUMPS,
     COEFS,
     D_AT,
+    GROUP_OF,
     GROUPS,
     HELD_I,
     HELD_V,
@@ -107,6 +108,7 @@ def find_groups(m):
     s = vector_at(m, WORDS, np.int64)
     n = s[N]
     numbers, groups = matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64), vector_at(s[GROUPS], n + 1, np.int64)
+    group_of = vector_at(s[GROUP_OF], n, np.int64)
     count = 0
     for j in range(n):
         same = j > 0
@@ -115,6 +117,7 @@ def find_groups(m):
         if not same:
             groups[count] = j
             count += 1
+        group_of[j] = count - 1
     groups[count] = n
     s[N_GROUPS] = count
 
