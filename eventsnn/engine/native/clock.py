@@ -29,15 +29,15 @@ from eventsnn.engine.native.kinds import (
     NUMBERS,
     ONCE,
     OUTPUT,
-    QUERY,
     SPIKES,
     THRESH,
     TREF,
     V0,
 )
 from eventsnn.engine.native.order import pop, push, sort_by_time, sort_evenly
+from eventsnn.engine.native.queries import answer_until
 from eventsnn.engine.native.scratch import matrix_at, room, vector_at
-from eventsnn.engine.native.spiking import crosses_within, spike_at_once, through_stretch
+from eventsnn.engine.native.spiking import spike_at_once, through_stretch
 from eventsnn.engine.native.sweep import arrive, fetch_row, find_groups, move_all, set_coefficients, width_of
 from eventsnn.engine.native.words import (
     ALL_JUMP,
@@ -49,7 +49,6 @@ from eventsnn.engine.native.words import (
     AT,
     BUCKETS,
     CAPACITY,
-    CHANNELS,
     COEFS,
     COMING,
     COUNT,
@@ -67,6 +66,7 @@ from eventsnn.engine.native.words import (
     INFO,
     KINDS,
     LOG,
+    N_ANSWERED,
     N_ARRIVALS,
     N_GROUPS,
     N_HEAP,
@@ -87,7 +87,6 @@ from eventsnn.engine.native.words import (
     SINGLY,
     SLOPES,
     SPARE,
-    STATES,
     STATUS,
     STATUSES,
     STOP_AFTER,
@@ -140,10 +139,11 @@ def begin(dtype, m, t_end):
     d, theta = vector_at(s[D_AT], n, dtype), vector_at(s[THETA], n, dtype)
     kinds, counts = vector_at(s[KINDS], n, np.int32), vector_at(s[COUNTS], n, np.int32)
     passing, freed_at = vector_at(s[PASSING], n, np.bool_), vector_at(s[FREED_AT], n, np.float64)
-    waited = vector_at(s[WAITED], n, np.bool_)
+    waited, statuses = vector_at(s[WAITED], n, np.bool_), vector_at(s[STATUSES], n, np.int32)
     rows, delays = vector_at(s[ARRIVAL_ROWS], s[N_ARRIVALS], np.int32), vector_at(s[DELAYS], 2**40, dtype)
     for word in range(N_GROUPS, N_LISTED + 1):
         s[word] = 0
+    s[N_ANSWERED] = 0
     s[ALL_JUMP] = 1
     stretch = np.inf
     for j in range(n):
@@ -151,7 +151,7 @@ def begin(dtype, m, t_end):
             numbers[row, j] = given[row, j]
         v[j], i[j], d[j] = given[V0, j], given[I0, j], given[DRIVE, j]
         theta[j] = given[THRESH, j] if kinds[j] & SPIKES else dtype(NEVER)
-        counts[j], passing[j], freed_at[j], waited[j] = 0, False, -1.0, False
+        counts[j], passing[j], freed_at[j], waited[j], statuses[j] = 0, False, -1.0, False, FINE
         if kinds[j] & JUMPS:
             s[ANY_JUMPS] = 1
         else:
@@ -233,27 +233,6 @@ def set_free(dtype, m, place, t):
 
 
 @compiled
-def answer(dtype, m, q, t):
-    """Write the state down for the q-th query: V, I, what is left of a refractory time, and whether it has spiked."""
-    s = vector_at(m, WORDS, np.int64)
-    n, channels = s[N], s[CHANNELS]
-    v, i, counts = vector_at(s[V_AT], n, dtype), vector_at(s[I_AT], n, dtype), vector_at(s[COUNTS], n, np.int32)
-    refractory, free_at = vector_at(s[REFRACTORY_AT], n, np.int64), vector_at(s[FREE_AT], n, np.float64)
-    states = matrix_at(s[STATES], n, s[N_QUERIES] * channels, dtype)
-    for j in range(n):
-        states[j, q * channels] = v[j]
-    for j in range(n if channels > 1 else 0):
-        states[j, q * channels + 1] = i[j]
-    if channels > 2:
-        for j in range(n):
-            states[j, q * channels + 2] = 0
-            states[j, q * channels + 3] = min(counts[j], 1)
-        for k in range(s[N_REFRACTORY]):
-            j = refractory[k]
-            states[j, q * channels + 2] = free_at[j] - t
-
-
-@compiled
 def run_forward(dtype, m, t_end):
     """One run; gives 0, or `INTERRUPTED`."""
     s = vector_at(m, WORDS, np.int64)
@@ -264,14 +243,13 @@ def run_forward(dtype, m, t_end):
     spare = vector_at(s[SPARE], 2**40, np.int64)
     n_coming = sort_evenly(at, t_stop, coming, vector_at(s[BUCKETS], s[N_ARRIVALS] + 2, np.int64), spare)
     rows, neurons = vector_at(s[ARRIVAL_ROWS], 2**40, np.int32), vector_at(s[NEURONS], 2**40, np.int32)
-    asked_at, asked = vector_at(s[ASKED_AT], s[N_QUERIES], np.float64), vector_at(s[ASKED], s[N_QUERIES], np.int64)
     heap_times, heap_numbers = (
         vector_at(s[HEAP_TIMES], capacity + 1, np.float64), vector_at(s[HEAP_NUMBERS], capacity + 1, np.int64),
     )  # fmt: skip
     log = vector_at(s[LOG], 2**40, np.int32)
 
     t, begun, pending = 0.0, 0.0, True
-    n_input, n_query, sent, still, signals = 0, 0, 0, 0, interrupts()
+    n_input, sent, still, signals = 0, 0, 0, interrupts()
     while True:
         if interrupts() != signals:
             return INTERRUPTED
@@ -286,7 +264,7 @@ def run_forward(dtype, m, t_end):
         if s[STATUS] != FINE or s[N_SPIKES] > capacity or (s[STOP_AFTER] > 0 and s[N_WAITING] == 0):
             break
 
-        te, kind, which, ask = np.inf, -1, 0, 0.0
+        te, kind, which = np.inf, -1, 0
         if n_input < n_coming:
             te, kind = at[coming[n_input]], INPUT
         if s[N_HEAP] > 0 and heap_times[0] < te:
@@ -296,17 +274,11 @@ def run_forward(dtype, m, t_end):
             free, which = next_free(m)
             if free <= t_stop and free <= te + width_of(te, eps):
                 te, kind = free, FREE
-        if n_query < s[N_QUERIES]:
-            # What happens at the instant of a query comes before its answer.
-            ask = asked_at[asked[n_query]]
-            last = min(ask + width_of(ask, eps), t_stop)
-            if last < te:
-                te, kind = (ask if t < ask else last), QUERY
         if te < t and (kind == INPUT or kind == ARRIVAL):
             # A refractory time has ended first that ends a little later, but at the same instant.
             t = te
         te = max(t_stop if kind < 0 else te, t)
-        if pending and (kind < 0 or kind == QUERY or te > begun + width_of(begun, eps)):
+        if pending and (kind < 0 or te > begun + width_of(begun, eps)):
             pending = False
             count = spike_at_once(dtype, m, t, begun)
             if count > 0:
@@ -318,24 +290,16 @@ def run_forward(dtype, m, t_end):
                 set_coefficients(m, te - t)
                 move_all(dtype, m)
                 t = te
-            elif not (kind == QUERY and t >= ask and not crosses_within(dtype, m, te - t)):
+            else:
                 before, ends = s[N_SPIKES], te if s[SINGLY] else min(te, t + longest)
-                reached = through_stretch(
-                    dtype, m, t, ends, ends == te and (kind == INPUT or kind == ARRIVAL or kind == FREE)
-                )
+                reached = through_stretch(dtype, m, t, ends, ends == te and kind >= 0, ends == te and kind < 0)
                 still = still + s[N_SPIKES] - before if reached <= t else 0
                 t = reached
                 if t < te or s[N_SPIKES] > before:
                     continue
-            if kind == QUERY and t < last and crosses_within(dtype, m, last - t):
-                continue
         if kind < 0:
             break
-        if kind == QUERY:
-            number = asked[n_query]
-            answer(dtype, m, number, t)
-            n_query += 1
-        elif kind == FREE:
+        if kind == FREE:
             number = set_free(dtype, m, which, t)
         elif kind == INPUT:
             number = coming[n_input]
@@ -351,7 +315,7 @@ def run_forward(dtype, m, t_end):
             arrive(dtype, m, np.int64(neurons[number]))
         log[s[N_LOG]] = number * 8 + kind
         s[N_LOG] += 1
-        if kind == FREE or (s[ANY_JUMPS] and kind != QUERY):
+        if kind == FREE or s[ANY_JUMPS]:
             begun = begun if pending else t
             pending = True
     if s[N_SPIKES] > capacity:
@@ -363,6 +327,7 @@ def run_forward(dtype, m, t_end):
 @compiled
 def finish(dtype, m, t, t_end):
     """The results that are written at the end."""
+    answer_until(dtype, m, t, np.inf, True)
     s = vector_at(m, WORDS, np.int64)
     n, capacity, count = s[N], s[CAPACITY], min(s[N_SPIKES], s[CAPACITY])
     times, out = vector_at(s[TIMES], capacity, np.float64), vector_at(s[TIMES_OUT], capacity, dtype)
@@ -374,10 +339,12 @@ def finish(dtype, m, t, t_end):
     for k in range(count, capacity):
         out[k], neurons[k], slopes[k] = np.inf, 0, np.inf
     for j in range(n):
-        statuses[j] = FINE if np.isfinite(v[j]) and np.isfinite(i[j]) else NOT_FINITE
-        stopped[j] = min(t, t_end)
-    if s[STATUS] != FINE:
-        statuses[s[CULPRIT]] = s[STATUS]
+        if statuses[j] == FINE:
+            stopped[j] = min(t, t_end)
+            if not (np.isfinite(v[j]) and np.isfinite(i[j])):
+                statuses[j] = NOT_FINITE
+    if s[STATUS] == ENDLESS:
+        statuses[s[CULPRIT]] = ENDLESS
     # On the way back, those who are refractory at the end are so from the start.
     refractory, since = vector_at(s[REFRACTORY_AT], n, np.int64), vector_at(s[SINCE], n, np.int64)
     log, free_currents = vector_at(s[LOG], 2**40, np.int32), vector_at(s[FREE_CURRENTS], capacity, np.float64)

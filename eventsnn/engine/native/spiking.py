@@ -27,14 +27,17 @@ from eventsnn.engine.native.kinds import (
 )
 from eventsnn.engine.native.linear import coefficients, crossing
 from eventsnn.engine.native.order import sort_by_time
+from eventsnn.engine.native.queries import answer_until, answer_until_apart, note_apart
 from eventsnn.engine.native.scratch import matrix_at, vector_at
 from eventsnn.engine.native.sweep import count_above, find_reaching, move_all, set_coefficients, width_of
 from eventsnn.engine.native.words import (
+    APART_T,
+    BASE_I,
+    BASE_V,
     CAPACITY,
     COEFS,
     COUNTS,
     CROSSED,
-    CULPRIT,
     CURRENTS,
     FOUND_I,
     FOUND_J,
@@ -47,9 +50,12 @@ from eventsnn.engine.native.words import (
     KINDS,
     LISTED,
     LOG,
+    N_ANSWERED,
+    N_APART,
     N_LISTED,
     N_LOG,
     N_PASSING,
+    N_QUERIES,
     N_REFRACTORY,
     N_SPIKES,
     N_WAITING,
@@ -65,7 +71,9 @@ from eventsnn.engine.native.words import (
     SLOPES,
     SPARE,
     STATUS,
+    STATUSES,
     STOP_AFTER,
+    STOPPED,
     THETA,
     TIMES,
     V_AT,
@@ -110,10 +118,16 @@ def emit(dtype, m, j, t, current, slope, kind):
     elif reset >= numbers[THRESH, j]:
         # It would spike at once and forever, unless it falls.
         if numbers[COUPLING, j] * current + numbers[DRIVE, j] - numbers[LEAK, j] * reset >= 0:
-            s[STATUS], s[CULPRIT] = RESET_HIGH, j
-            return False
-        passing[j] = True
-        s[N_PASSING] += 1
+            # In a layer the others do not hear of it.
+            theta[j] = NEVER
+            vector_at(s[STATUSES], n, np.int32)[j] = RESET_HIGH
+            vector_at(s[STOPPED], n, dtype)[j] = t
+            if s[RECURRENT]:
+                s[STATUS] = RESET_HIGH
+                return False
+        else:
+            passing[j] = True
+            s[N_PASSING] += 1
     if numbers[TREF, j] > 0:
         vector_at(s[REFRACTORY_AT], n, np.int64)[s[N_REFRACTORY]] = j
         vector_at(s[FREE_AT], n, np.float64)[j] = t + numbers[TREF, j]
@@ -138,6 +152,7 @@ def spikes_of(dtype, m, k, t, until, meeting, n_found):
     ready, before = vector_at(s[THETA], n, dtype)[j] < NEVER, n_found
     g, coefs = vector_at(s[GROUP_OF], n, np.int64)[j], matrix_at(s[COEFS], n, 4, np.float64)
     keep, feed, fade, gain = coefs[g, 0], coefs[g, 1], coefs[g, 2], coefs[g, 3]
+    at, rest = t, 0.0
     while ready:
         after = crossing(x, y, drive, left, a, b, r, theta, passing[j], RESOLUTION, keep, feed, fade, gain)
         # A neuron on which spikes act at once meets an arrival that rounds to the same time: that comes first.
@@ -148,9 +163,14 @@ def spikes_of(dtype, m, k, t, until, meeting, n_found):
             return n_found
         y *= math.exp(-r * after)
         x = numbers[VRESET, j]
-        left -= after
+        # Knuth's TwoSum, as in `instants.PreciseTime`: the rounding of a time does not add up over the spikes.
+        step = rest + after
+        later = at + step
+        other = later - at
+        at, rest = later, (at - (later - other)) + (step - other)
+        left = (until - at) - rest
         keep, feed, fade, gain = coefficients(left, a, b, r)
-        found_t[n_found], found_j[n_found], found_i[n_found] = until - left, j, y
+        found_t[n_found], found_j[n_found], found_i[n_found] = at, j, y
         found_s[n_found] = b * y + drive - a * theta
         order[n_found] = n_found
         n_found += 1
@@ -167,24 +187,26 @@ def spikes_of(dtype, m, k, t, until, meeting, n_found):
 
 
 @compiled
-def through_stretch(dtype, m, t, until, meets_arrival):
+def through_stretch(dtype, m, t, until, meets_arrival, final):
     """Take all neurons to `until`, or to the first spike where spikes arrive at once; gives how far they came.
 
-    The spikes of the stretch are emitted in their order. Nothing arrives in it.
+    The spikes of the stretch are emitted in their order, and queries are answered between them. Nothing arrives in it.
+    `final` says that the run is over at its end.
     """
     s = vector_at(m, WORDS, np.int64)
     n, eps = s[N], np.float64(np.finfo(dtype).eps)
     while True:
         set_coefficients(m, until - t)
         if find_reaching(dtype, m, until - t) == 0:
+            answer_until(dtype, m, t, until, final)
             move_all(dtype, m)
             break
-        reached = spike_in_stretch(dtype, m, t, until, 0.5 * eps * until if meets_arrival else -1.0)
+        reached = spike_in_stretch(dtype, m, t, until, 0.5 * eps * until if meets_arrival else -1.0, final)
         if reached >= 0:
             until = reached
             break
         # More spikes than there is room for: those of a shorter stretch, so that the first of them are listed.
-        until, meets_arrival = t + 0.5 * (until - t), False
+        until, meets_arrival, final = t + 0.5 * (until - t), False, False
     if s[N_PASSING] > 0:
         v, theta, passing = (
             vector_at(s[V_AT], n, dtype), vector_at(s[THETA], n, dtype), vector_at(s[PASSING], n, np.bool_),
@@ -197,7 +219,7 @@ def through_stretch(dtype, m, t, until, meets_arrival):
 
 
 @compiled
-def spike_in_stretch(dtype, m, t, until, meeting):
+def spike_in_stretch(dtype, m, t, until, meeting, final):
     """The same where some are listed that may spike; -1, and nothing has changed, if they spike too often."""
     s = vector_at(m, WORDS, np.int64)
     n, many, n_listed, eps = s[N], s[CAPACITY] + 1, s[N_LISTED], np.float64(np.finfo(dtype).eps)
@@ -213,9 +235,18 @@ def spike_in_stretch(dtype, m, t, until, meeting):
                 return -1.0
             n_listed = k + 1
             break
-    if s[SINGLY] and first < np.inf:
-        until = t + first
-        set_coefficients(m, first)
+    if s[SINGLY]:
+        if first < np.inf:
+            until, final = t + first, False
+            set_coefficients(m, first)
+        answer_until(dtype, m, t, until, final)
+    elif s[N_ANSWERED] < s[N_QUERIES]:
+        # Queries are answered from the states at the start, and of those who have spiked before from there.
+        base_v, base_i = vector_at(s[BASE_V], n, dtype), vector_at(s[BASE_I], n, dtype)
+        apart_t = vector_at(s[APART_T], n, np.float64)
+        for j in range(n):
+            base_v[j], base_i[j], apart_t[j] = v[j], i[j], -1
+        s[N_APART] = 0
     move_all(dtype, m)
     for k in range(n_listed):
         j = listed[k]
@@ -238,10 +269,17 @@ def spike_in_stretch(dtype, m, t, until, meeting):
     found_i, found_s = vector_at(s[FOUND_I], many, np.float64), vector_at(s[FOUND_S], many, np.float64)
     order = vector_at(s[ORDER], many, np.int64)
     sort_by_time(found_t, order, vector_at(s[SPARE], many, np.int64), n_found)
+    asks = s[N_ANSWERED] < s[N_QUERIES]
     for k in range(n_found):
         one = order[k]
+        if asks:
+            answer_until_apart(dtype, m, t, found_t[one], False)
         if not emit(dtype, m, found_j[one], found_t[one], found_i[one], found_s[one], SPIKE):
             break
+        if asks:
+            note_apart(dtype, m, found_j[one], found_t[one], found_i[one])
+    if asks:
+        answer_until_apart(dtype, m, t, until, final)
     new_v, new_i = vector_at(s[NEW_V], n, np.float64), vector_at(s[NEW_I], n, np.float64)
     for k in range(n_listed):
         if crossed[k] < np.inf:
@@ -250,28 +288,6 @@ def spike_in_stretch(dtype, m, t, until, meeting):
             if kinds[j] & JUMPS and meeting >= 0 and v[j] >= theta[j]:
                 vector_at(s[WAITED], n, np.bool_)[j] = True
     return until
-
-
-@compiled
-def crosses_within(dtype, m, dt):
-    """Whether any neuron reaches its threshold in the next `dt` ms."""
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    set_coefficients(m, dt)
-    count = find_reaching(dtype, m, dt)
-    theta_now = vector_at(s[THETA], n, dtype)
-    listed, passing = vector_at(s[LISTED], n, np.int64), vector_at(s[PASSING], n, np.bool_)
-    v, i = vector_at(s[V_AT], n, dtype), vector_at(s[I_AT], n, dtype)
-    numbers = matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64)
-    for k in range(count):
-        j = listed[k]
-        a, b, r, theta = numbers[LEAK, j], numbers[COUPLING, j], numbers[DECAY, j], numbers[THRESH, j]
-        x, y, drive = np.float64(v[j]), np.float64(i[j]), numbers[DRIVE, j]
-        if theta_now[j] < NEVER:
-            keep, feed, fade, gain = coefficients(dt, a, b, r)
-            if crossing(x, y, drive, dt, a, b, r, theta, passing[j], RESOLUTION, keep, feed, fade, gain) >= 0:
-                return True
-    return False
 
 
 @compiled
