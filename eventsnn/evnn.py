@@ -283,6 +283,7 @@ class EvNN(AbstractNetwork):
     max_pending: int = eqx.field(static=True)
     windows: bool = eqx.field(static=True)
     by_source: bool = eqx.field(static=True)
+    delayed: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -410,6 +411,7 @@ class EvNN(AbstractNetwork):
             self.from_inputs = WholeNumbers(table, self.dtype, len(made[0]) + 1)
         self.windows = _choose_windows(self.connection, self._shortest_delay(), self.max_solver_time, windows)
         self.by_source = _delays_by_source(self.connection)
+        self.delayed = _are_delayed(self._shortest_delay(), self.max_solver_time, windows, False)
         if isinstance(self.connection, Sparse) and not self.windows:
             _reject_repeated(self.connection)
         self.weightless = weightless and self.connection.weights.size > 0
@@ -453,7 +455,9 @@ class EvNN(AbstractNetwork):
             windows, by_source = self._windows_of(net, changes.get("windows")), self.by_source
             if "delays" in changes:
                 by_source = _delays_by_source(connection)
-            net = replaced(net, windows=windows, by_source=by_source)
+            shortest = net._shortest_delay()
+            delayed = _are_delayed(shortest, net.max_solver_time, changes.get("windows"), self.delayed)
+            net = replaced(net, windows=windows, by_source=by_source, delayed=delayed)
             if isinstance(connection, Sparse) and not net.windows:
                 _reject_repeated(connection)
         return net
@@ -507,6 +511,7 @@ class EvNN(AbstractNetwork):
             wanted,
             windows,
             self.by_source,
+            self.delayed,
         )
         report = report_of_recurrent(
             run, self.neurons, synapses, self.output_neurons, in_spikes, wanted.t_end, checks, max_spikes
@@ -568,6 +573,17 @@ def _choose_windows(
             f"windows is True, but the shortest delay among neurons is {shortest:g} ms: expected more than 0"
         )
     return bool(windows)
+
+
+def _are_delayed(shortest: Float[Array, ""], max_solver_time: float, windows: bool | None, before: bool) -> bool:
+    """Whether a native kernel may run in windows of the shortest delay, also if delays are trainable.
+
+    They may become so short that there are too many windows, which is an error that says so. Under a transformation it
+    stays as it was `before`.
+    """
+    if windows is not None:
+        return windows
+    return before if isinstance(shortest, Tracer) else bool(shortest >= _SHORTEST_WINDOW * max_solver_time)
 
 
 def _delays_by_source(connection: Dense | Sparse) -> bool:

@@ -1,5 +1,8 @@
 """Whether neurons run by a native kernel."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -10,8 +13,16 @@ from .run import kernels_are_there
 from .target import NativeUnavailable, notice_once
 
 
-def rules_if_native(engine: str, model: NeuronModel, n_neurons: int, dtype: jnp.dtype) -> LinearRules | None:
+def rules_if_native(
+    engine: str,
+    model: NeuronModel,
+    n_neurons: int,
+    dtype: jnp.dtype,
+    kernels: Callable[[Any], None] = kernels_are_there,
+) -> LinearRules | None:
     """What the kernel has to know of the neurons, or `None` if they run by another engine.
+
+    `kernels` compiles the kernels for a dtype: by default those on one clock.
 
     **Raises:** `ValueError` if `engine` is `"native"` and they cannot.
     """
@@ -28,7 +39,7 @@ def rules_if_native(engine: str, model: NeuronModel, n_neurons: int, dtype: jnp.
     if not _runs_on_cpu():
         return None
     try:
-        kernels_are_there(dtype)
+        kernels(dtype)
     except NativeUnavailable as error:
         if engine == "native":
             raise ValueError(f"engine is 'native', but there are no native kernels here: {error}") from error
