@@ -79,6 +79,7 @@ from eventsnn.engine.native.windows_start import (
     begin,
     kind_of,
 )
+from eventsnn.engine.native.windows_steps import apart_steps, prepare_steps, slow_steps
 from eventsnn.engine.native.windows_words import (
     ASKED,
     ASKED_AT,
@@ -237,8 +238,28 @@ def run_neuron(dtype, m, j, window, start, end, final):
     jumps = kind & JUMPS != 0
     first, p, p_end, q, q_end = starts[j], starts[j], starts[j + 1], s[FIRST_QUERY], s[END_QUERY]
     x, y, t, theta, begun, resting = cell[X], cell[Y], cell[T], cell[THETA], cell[BEGUN], cell[FREE_AT] < np.inf
-    passes = passing[j]
+    passes, plain = passing[j], not jumps and q == q_end
+    slow, apart = min(a, r), abs(r - a)
+    slow_step, apart_step = slow_steps(s), apart_steps(s)
+    prepare_steps(s, first, p_end, a, r)
     while True:
+        if plain and first < p < p_end and t == times[p - 1] and begun < 0 and not passes and theta < NEVER:
+            # Most arrivals: nothing else happens, and the neuron stays below its threshold.
+            target = a * theta
+            while p < p_end:
+                grown, drive = slow_step[p], b * y + d
+                slower, other = 1 - slow * grown, apart_step[p]
+                faster = slower * (1 - apart * other)
+                if a <= r:
+                    keep, fade, gain = slower, faster, grown
+                else:
+                    keep, fade, gain = faster, slower, (slow * grown + slower * apart * other) / a
+                x_end, y_end = keep * x + b * slower * other * y + gain * d, fade * y
+                bound = x + (times[p] - t) * (drive - a * x)
+                if (x_end >= theta) | ((drive > target) & (b * y_end + d <= target) & (bound >= theta)):
+                    break
+                x, y, t = x_end, y_end + np.float64(weights[synapses[p]]), times[p]
+                p += 1
         te, event = end, NOTHING
         if p < p_end:
             te, event = times[p], ARRIVAL

@@ -46,6 +46,7 @@ from eventsnn.engine.native.windows_start import (
     begin,
     kind_of,
 )
+from eventsnn.engine.native.windows_steps import apart_steps, prepare_steps, slow_steps
 from eventsnn.engine.native.windows_words import (
     ADJOINTS,
     ASKED,
@@ -211,8 +212,8 @@ def next_mark(m, j, adjoint, window):
 
 
 @compiled
-def back_through_arrivals(dtype, m, j, adjoint, p, stop):
-    """The arrivals of a neuron from number `p` - 1 down to `stop`, between which nothing else happens."""
+def back_through_arrivals(dtype, m, j, adjoint, p, stop, end):
+    """The arrivals of a neuron from number `p` - 1 down to `stop`, between which nothing else happens; the last is `end`."""
     s = words_of(m)
     eps, kind, cell = np.float64(np.finfo(dtype).eps), kind_of(m, j), matrix_at(s[CELLS], s[N], CELL, np.float64)[j]
     times, synapses, emitters = sorted_times(s), sorted_synapses(s), sorted_emitters(s)
@@ -223,20 +224,33 @@ def back_through_arrivals(dtype, m, j, adjoint, p, stop):
     jumps, stands = kind & JUMPS != 0, resting and kind & HOLDS_V != 0
     lost = resting and (kind & BLOCKS or (stands if jumps else kind & HOLDS_I))
     x, y, t, owed, owed_at = adjoint[LV], adjoint[LI], adjoint[LT], adjoint[OWED], adjoint[OWED_AT]
-    fed = 0.0
+    fed, slow, apart, slow_step, apart_step = 0.0, min(a, r), abs(r - a), slow_steps(s), apart_steps(s)
+    # Steps between arrivals are known if nothing else has happened since the one behind.
+    known = not resting and p < end and t == times[p]
     while p > stop:
         p -= 1
         te, synapse = times[p], np.int64(synapses[p])
         if x == 0 and y == 0 and owed == 0:
             t = min(te, t)
+            known = known or not resting
             continue
         if te < t:
-            keep, feed, fade, gain = coefficients(t - te, a, b, r)
-            if resting:
-                if kind & HOLDS_I:
-                    fade = 1.0
-                if kind & HOLDS_V:
-                    keep, feed, gain = 1.0, 0.0, 0.0
+            if known:
+                grown, other = slow_step[p + 1], apart_step[p + 1]
+                slower = 1 - slow * grown
+                faster, feed = slower * (1 - apart * other), b * slower * other
+                if a <= r:
+                    keep, fade, gain = slower, faster, grown
+                else:
+                    keep, fade, gain = faster, slower, (slow * grown + slower * apart * other) / a
+            else:
+                keep, feed, fade, gain = coefficients(t - te, a, b, r)
+                if resting:
+                    if kind & HOLDS_I:
+                        fade = 1.0
+                    if kind & HOLDS_V:
+                        keep, feed, gain = 1.0, 0.0, 0.0
+                known = not resting
             fed += gain * x
             y = fade * y + feed * x
             x = keep * x
@@ -288,6 +302,8 @@ def neuron_back(dtype, m, j, window):
     asked_at, queries = vector_at(s[ASKED_AT], s[N_QUERIES], np.float64), vector_at(s[QUERIES], s[N_QUERIES], dtype)
     first, p, q = starts[j], starts[j + 1], s[END_QUERY]
     what, place, mark_t = next_mark(m, j, adjoint, window)
+    cell = matrix_at(s[CELLS], s[N], CELL, np.float64)[j]
+    prepare_steps(s, first, p, cell[LEAK], cell[DECAY])
     while True:
         event, te = NOTHING, -1.0
         if what != NOTHING and place == p - first:
@@ -305,7 +321,7 @@ def neuron_back(dtype, m, j, window):
             stop = first + max(place, 0)
             if q > s[FIRST_QUERY]:
                 stop = p - 1
-            back_through_arrivals(dtype, m, j, adjoint, p, stop)
+            back_through_arrivals(dtype, m, j, adjoint, p, stop, starts[j + 1])
             p = stop
         else:
             back_to(m, j, adjoint, te)
