@@ -137,6 +137,9 @@ def _sort_times(dtype, m):
         ask = np.float64(queries[k])
         asked_at[k], asked[k] = min(ask + width_of(ask, eps), f[T_STOP]), k
     sort_by_time(asked_at, asked, spare, s[N_QUERIES])
+    for k in range(s[N_QUERIES]):
+        ask = np.float64(queries[asked[k]])
+        asked_at[k] = min(ask + width_of(ask, eps), f[T_STOP])
 
 
 @compiled
