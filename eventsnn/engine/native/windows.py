@@ -384,7 +384,7 @@ def pass_on(dtype, m, window):
         cells[j, SINCE] = number
         s[N_SPIKES] += 1
         if s[RECURRENT] and window + 1 < s[N_WINDOWS]:
-            send(dtype, m, t, indptr, targets, delays, j, window + 1, s[N_WINDOWS], s[N_WINDOWS] - 1, None)
+            send(dtype, m, t, indptr, targets, delays, j, window + 1, s[N_WINDOWS], s[N_WINDOWS] - 1, None, None)
     s[N_FOUND] = 0
 
 
@@ -435,7 +435,7 @@ def run_forward(dtype, m):
             one = coming[n_input]
             if not final and np.int64(at[one] * f[PER_LENGTH]) > k:
                 break
-            send(dtype, m, at[one], indptr, targets, delays, rows[one], k, last, last, None)
+            send(dtype, m, at[one], indptr, targets, delays, rows[one], k, last, last, None, None)
             n_input += 1
         s[FIRST_QUERY] = s[END_QUERY]
         while s[END_QUERY] < s[N_QUERIES] and (final or asked_at[s[END_QUERY]] < end):

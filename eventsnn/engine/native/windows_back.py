@@ -37,6 +37,20 @@ from eventsnn.engine.native.windows_queue import (
     sorted_synapses,
     sorted_times,
 )
+from eventsnn.engine.native.windows_rates import (
+    KEPT_COLUMNS,
+    STATE_I,
+    STATE_T,
+    STATE_V,
+    begin_rates,
+    end_rates,
+    note_past,
+    past_i,
+    past_v,
+    rates_of_stretch,
+    state_at_mark,
+    states_of_window,
+)
 from eventsnn.engine.native.windows_start import (
     CELL,
     MARK_FREE_PLACE,
@@ -49,6 +63,8 @@ from eventsnn.engine.native.windows_start import (
 from eventsnn.engine.native.windows_steps import apart_steps, prepare_steps, slow_steps
 from eventsnn.engine.native.windows_words import (
     ADJOINTS,
+    AFTER,
+    ASIDE,
     ASKED,
     ASKED_AT,
     BEFORE,
@@ -72,6 +88,8 @@ from eventsnn.engine.native.windows_words import (
     INFO,
     INPUT_AT,
     INPUT_ROWS,
+    KEPT,
+    KEPT_FINELY,
     LENGTH,
     LONGEST,
     MARKS,
@@ -90,6 +108,7 @@ from eventsnn.engine.native.windows_words import (
     RECEIVED,
     RECURRENT,
     STARTS,
+    STATES,
     T_STOP,
     TARGETS,
     TIMES,
@@ -167,8 +186,8 @@ def back_into_rest(m, j, number):
 
 
 @compiled
-def back_to(m, j, adjoint, te):
-    """The adjoint of a neuron back to `te`."""
+def back_to(m, j, adjoint, te, v, i, rates):
+    """The adjoint of a neuron back to `te`, where its state is `v` and `i`."""
     s = words_of(m)
     dt = adjoint[LT] - te
     if dt <= 0:
@@ -178,6 +197,8 @@ def back_to(m, j, adjoint, te):
     if x == 0 and y == 0:
         return
     cell = matrix_at(s[CELLS], s[N], CELL, np.float64)[j]
+    if rates is not None:
+        rates_of_stretch(m, j, dt, v, i, x, y, adjoint[RESTING] > 0)
     keep, feed, fade, gain = coefficients(dt, cell[LEAK], cell[COUPLING], cell[DECAY])
     if adjoint[RESTING] > 0:
         kind = kind_of(m, j)
@@ -212,7 +233,7 @@ def next_mark(m, j, adjoint, window):
 
 
 @compiled
-def back_through_arrivals(dtype, m, j, adjoint, p, stop, end):
+def back_through_arrivals(dtype, m, j, adjoint, p, stop, end, rates):
     """The arrivals of a neuron from number `p` - 1 down to `stop`, between which nothing else happens; the last is `end`."""
     s = words_of(m)
     eps, kind, cell = np.float64(np.finfo(dtype).eps), kind_of(m, j), matrix_at(s[CELLS], s[N], CELL, np.float64)[j]
@@ -235,6 +256,8 @@ def back_through_arrivals(dtype, m, j, adjoint, p, stop, end):
             known = known or not resting
             continue
         if te < t:
+            if rates is not None:
+                rates_of_stretch(m, j, t - te, past_v(s)[p], past_i(s)[p], x, y, resting)
             if known:
                 grown, other = slow_step[p + 1], apart_step[p + 1]
                 slower = 1 - slow * grown
@@ -294,8 +317,8 @@ def take_answer(dtype, m, j, adjoint, q):
 
 
 @compiled
-def neuron_back(dtype, m, j, window):
-    """The adjoint of a neuron back through a window."""
+def neuron_back(dtype, m, j, window, states, rates):
+    """The adjoint of a neuron back through a window, at whose start the `states` are known if `rates` are wanted."""
     s = words_of(m)
     starts, adjoint = vector_at(s[STARTS], s[N] + 2, np.int64), matrix_at(s[ADJOINTS], s[N], ADJOINT, np.float64)[j]
     times, asked = sorted_times(s), vector_at(s[ASKED], s[N_QUERIES], np.int64)
@@ -304,6 +327,8 @@ def neuron_back(dtype, m, j, window):
     what, place, mark_t = next_mark(m, j, adjoint, window)
     cell = matrix_at(s[CELLS], s[N], CELL, np.float64)[j]
     prepare_steps(s, first, p, cell[LEAK], cell[DECAY])
+    if rates is not None:
+        _note_past(dtype, m, j, adjoint, what, place, p, states)
     while True:
         event, te = NOTHING, -1.0
         if what != NOTHING and place == p - first:
@@ -313,7 +338,10 @@ def neuron_back(dtype, m, j, window):
         if q > s[FIRST_QUERY] and (event == NOTHING or asked_at[q - 1] >= te):
             q -= 1
             number = asked[q]
-            back_to(m, j, adjoint, np.float64(queries[number]))
+            at_v, at_i = 0.0, 0.0
+            if rates is not None:
+                at_v, at_i = answered(dtype, m, j, number)
+            back_to(m, j, adjoint, np.float64(queries[number]), at_v, at_i, rates)
             take_answer(dtype, m, j, adjoint, number)
         elif event == NOTHING:
             break
@@ -321,16 +349,45 @@ def neuron_back(dtype, m, j, window):
             stop = first + max(place, 0)
             if q > s[FIRST_QUERY]:
                 stop = p - 1
-            back_through_arrivals(dtype, m, j, adjoint, p, stop, starts[j + 1])
+            back_through_arrivals(dtype, m, j, adjoint, p, stop, starts[j + 1], rates)
             p = stop
         else:
-            back_to(m, j, adjoint, te)
             number = np.int64(adjoint[LAST])
+            at_v, at_i = 0.0, 0.0
+            if rates is not None:
+                at_v, at_i, _ = state_at_mark(m, j, 2 * number + (1 if event == FREE else 0))
+            back_to(m, j, adjoint, te, at_v, at_i, rates)
             if event == FREE:
                 back_into_rest(m, j, number)
             else:
                 back_through_spike(m, j, number)
             what, place, mark_t = next_mark(m, j, adjoint, window)
+            if rates is not None:
+                _note_past(dtype, m, j, adjoint, what, place, p, states)
+
+
+@compiled
+def _note_past(dtype, m, j, adjoint, what, place, p, states):
+    """The states after the arrivals of a neuron up to `p`, from its next mark in reverse on, or from the window's start."""
+    s = words_of(m)
+    first = vector_at(s[STARTS], s[N] + 2, np.int64)[j]
+    if what == NOTHING:
+        state = matrix_at(states, s[N], KEPT_COLUMNS, np.float64)[j]
+        note_past(dtype, m, j, first, p, state[STATE_V], state[STATE_I], state[STATE_T], adjoint[RESTING] > 0)
+    else:
+        x, y, t = state_at_mark(m, j, 2 * np.int64(adjoint[LAST]) + (1 if what == FREE else 0))
+        cell = matrix_at(s[CELLS], s[N], CELL, np.float64)[j]
+        note_past(dtype, m, j, first + place, p, x, y, t, what == SPIKE and cell[TREF] > 0)
+
+
+@compiled
+def answered(dtype, m, j, number):
+    """The state of a neuron at a query."""
+    s = words_of(m)
+    channels = s[CHANNELS]
+    states = vector_at(s[STATES], s[N] * s[N_QUERIES] * channels, dtype)
+    place = (j * s[N_QUERIES] + number) * channels
+    return np.float64(states[place]), np.float64(states[place + 1]) if channels > 1 else 0.0
 
 
 @compiled
@@ -378,14 +435,14 @@ def send_back(dtype, m, window, windows, number, coming):
         if min(max(np.int64((times[k] + f[LONGEST]) * f[PER_LENGTH]), soonest), last) < window:
             break
         if soonest <= last:
-            send(dtype, m, times[k], indptr, targets, delays, np.int64(neurons[k]), soonest, windows - 1, last, k)
+            send(dtype, m, times[k], indptr, targets, delays, np.int64(neurons[k]), soonest, windows - 1, last, k, None)
         number -= 1
     while coming > 0:
         k = order[coming - 1]
         if min(np.int64((at[k] + f[LONGEST]) * f[PER_LENGTH]), last) < window:
             break
         soonest = min(np.int64(at[k] * f[PER_LENGTH]), last)
-        send(dtype, m, at[k], indptr, targets, delays, np.int64(rows[k]), soonest, windows - 1, last, -1 - k)
+        send(dtype, m, at[k], indptr, targets, delays, np.int64(rows[k]), soonest, windows - 1, last, -1 - k, None)
         coming -= 1
     return number, coming
 
@@ -402,15 +459,18 @@ def run_backward(dtype, m, rates):
     begin_back(dtype, m, count)
     asked_at = vector_at(s[ASKED_AT], s[N_QUERIES], np.float64)
     number, coming = count, s[N_COMING]
-    s[END_QUERY] = s[N_QUERIES]
+    s[END_QUERY], states = s[N_QUERIES], np.int64(0)
+    if rates is not None:
+        s[AFTER], s[KEPT], s[KEPT_FINELY], s[ASIDE] = 0, 0, 0, 0
+        begin_rates(dtype, m, count, windows)
     if windows < s[N_WINDOWS]:
         # Queries behind the end of a run that was over before have no answer.
         while s[END_QUERY] > 0 and asked_at[s[END_QUERY] - 1] >= windows * f[LENGTH]:
             s[END_QUERY] -= 1
     for k in range(windows - 1, -1, -1):
         if interrupts() != signals:
-            release_ring(m)
-            return INTERRUPTED
+            windows = -1
+            break
         s[FIRST_QUERY] = s[END_QUERY]
         # On the way forth a query belongs to the first window that ends behind it.
         while s[FIRST_QUERY] > 0 and (k == 0 or asked_at[s[FIRST_QUERY] - 1] >= k * f[LENGTH]):
@@ -419,15 +479,19 @@ def run_backward(dtype, m, rates):
         sort_bucket(m, k, True)
         if s[NO_MEMORY]:
             break
+        if rates is not None:
+            states = states_of_window(dtype, m, k, windows, count)
         for j in range(n):
-            neuron_back(dtype, m, j, k)
+            neuron_back(dtype, m, j, k, states, rates)
         s[END_QUERY] = s[FIRST_QUERY]
     adjoints, by = matrix_at(s[ADJOINTS], n, ADJOINT, np.float64), matrix_at(s[BY_NUMBERS], n, NUMBERS, np.float64)
-    out = matrix_at(s[BY_GIVEN], NUMBERS, n, dtype)
+    cells, out = matrix_at(s[CELLS], n, CELL, np.float64), matrix_at(s[BY_GIVEN], NUMBERS, n, dtype)
     for j in range(n):
-        back_to(m, j, adjoints[j], 0.0)
+        back_to(m, j, adjoints[j], 0.0, cells[j, V0], cells[j, I0], rates)
         by[j, V0], by[j, I0] = adjoints[j, LV], adjoints[j, LI]
         for row in range(NUMBERS):
             out[row, j] = by[j, row]
     release_ring(m)
-    return 0
+    if rates is not None:
+        end_rates(m)
+    return INTERRUPTED if windows < 0 else 0

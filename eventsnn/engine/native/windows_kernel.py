@@ -80,7 +80,7 @@ def _backward(dtype, rates):
     """
     arguments = expected(
         *_given(dtype), (np.int32, 2), (np.int32, 2), (np.int32, 2), (np.int32, 2), (np.int32, 3), (np.int32, 2),
-        (dtype, 2), (dtype, 4),
+        (dtype, 4), (dtype, 2), (dtype, 4),
     )  # fmt: skip
     results = expected((dtype, 2), (dtype, 2), (dtype, 2), (dtype, 3))
     size = np.dtype(dtype).itemsize
@@ -93,7 +93,7 @@ def _backward(dtype, rates):
             return NO_MEMORY
         s = vector_at(words, words_of.WORDS, np.int64)
         samples, chunks = length(result(frame, 2), 0), length(result(frame, 0), 0)
-        _set_sizes(s, frame, length(argument(frame, 10), 1), length(argument(frame, 17), 3))
+        _set_sizes(s, frame, length(argument(frame, 10), 1), length(argument(frame, 18), 3))
         n_synapses = s[words_of.N_SYNAPSES]
         s[words_of.BY_WEIGHTS] = row_of(result(frame, 0), item, size)
         s[words_of.BY_DELAYS] = row_of(result(frame, 1), item, size)
@@ -113,8 +113,9 @@ def _backward(dtype, rates):
             s[words_of.NEURONS] = row_of(argument(frame, 10), sample, 4)
             for k in range(11, 16):
                 s[words_of.TIMES + k - 11] = row_of(argument(frame, k), sample, 4)
-            s[words_of.CT_TIMES] = row_of(argument(frame, 16), sample, size)
-            s[words_of.CT_STATES] = row_of(argument(frame, 17), sample, size)
+            s[words_of.STATES] = row_of(argument(frame, 16), sample, size)
+            s[words_of.CT_TIMES] = row_of(argument(frame, 17), sample, size)
+            s[words_of.CT_STATES] = row_of(argument(frame, 18), sample, size)
             s[words_of.BY_INPUTS] = row_of(result(frame, 2), sample, size)
             s[words_of.BY_GIVEN] = row_of(result(frame, 3), sample, size)
             status = windows_back.run_backward(dtype, words, rates)
@@ -139,3 +140,8 @@ def _backward(dtype, rates):
 def backward(dtype):
     """The way back for everything but leaks, couplings and decays, which receive 0."""
     return _backward(dtype, None)
+
+
+def backward_with_rates(dtype):
+    """The way back for everything."""
+    return _backward(dtype, True)

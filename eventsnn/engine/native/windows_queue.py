@@ -121,11 +121,12 @@ def _add_chunk(m, buckets, bucket):
 
 
 @compiled
-def send(dtype, m, t, indptr, targets, delays, row, soonest, latest, last, number):
+def send(dtype, m, t, indptr, targets, delays, row, soonest, latest, last, number, earliest):
     """Put a spike at `t` into the bucket of every window from `soonest` to `latest` in which it reaches a neuron.
 
     It arrives no sooner than `soonest`, whatever rounding says, and no later than `last`, the last window. `number` says
-    on the way back what emitted it, and is `None` on the way forth.
+    on the way back what emitted it, and is `None` on the way forth. What arrives before the window `earliest` is left out,
+    if that is not `None`.
     """
     s, f = words_of(m), reals_of(m)
     buckets, t_stop, ring = vector_at(s[BUCKETS], 2**40, np.int64), f[T_STOP], s[RING]
@@ -139,6 +140,9 @@ def send(dtype, m, t, indptr, targets, delays, row, soonest, latest, last, numbe
         part = min(max(np.int64(ta * per_part), soonest), last)
         if part > latest:
             continue
+        if earliest is not None:
+            if part < earliest * parts:
+                continue
         bucket = _BUCKET * (part & ring)
         if buckets[bucket + _FILLED] == _ENTRIES:
             _add_chunk(m, buckets, bucket)
@@ -212,7 +216,7 @@ def _more_room(m, count):
     if s[SORTED] != 0:
         free(s[SORTED])
     s[N_SORTED] = 2 * count
-    s[SORTED] = allocate(32 * s[N_SORTED])
+    s[SORTED] = allocate(48 * s[N_SORTED])
     if s[SORTED] == 0:
         s[NO_MEMORY], s[N_SORTED] = 1, 0
         starts = vector_at(s[STARTS], s[N] + 2, np.int64)
@@ -245,7 +249,7 @@ _FEW = 24
 
 @compiled
 def sort_few(times, synapses, numbers, low, high, emitters):
-    """The arrivals `low` to `high` by time. Where there are many, Shell's sort puts them into rough order before."""
+    """The arrivals `low` to `high` by time, then by synapse. Where there are many, Shell's sort puts them into rough order before."""
     gap = 1
     if high - low > _FEW:
         # Gaps of Knuth, about 3 apart: 1, 4, 13, 40, ...
@@ -253,13 +257,12 @@ def sort_few(times, synapses, numbers, low, high, emitters):
             gap = 3 * gap + 1
     while gap > 0:
         for k in range(low + gap, high):
-            t = times[k]
+            t, synapse = times[k], synapses[k]
             place = k - gap
-            if times[place] <= t:
+            if times[place] < t or (times[place] == t and synapses[place] < synapse):
                 continue
-            synapse = synapses[k]
             number = numbers[k] if emitters is not None else np.int32(0)
-            while place >= low and times[place] > t:
+            while place >= low and (times[place] > t or (times[place] == t and synapses[place] > synapse)):
                 times[place + gap], synapses[place + gap] = times[place], synapses[place]
                 if emitters is not None:
                     numbers[place + gap] = numbers[place]

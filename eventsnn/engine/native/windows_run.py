@@ -200,7 +200,7 @@ def _backward(
         return jax.ShapeDtypeStruct(shape, dtype)
 
     results = array(sums, synapses), array(sums, synapses), array(batch, inputs.spikes.shape[1]), array(batch, 9, neurons)
-    recorded = trace.neurons, trace.times, trace.currents, trace.free_states, trace.marks, trace.info
+    recorded = trace.neurons, trace.times, trace.currents, trace.free_states, trace.marks, trace.info, trace.states
     kernel = _BACKWARD_WITH_RATES if rates else _BACKWARD
     by_weights, by_delays, by_spikes, by_numbers = call(
         kernel, results, *arguments, *recorded, by_times, by_columns, recurrent=task.recurrent

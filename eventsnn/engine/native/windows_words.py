@@ -12,7 +12,7 @@ from eventsnn.engine.native.scratch import vector_at
     N, CAPACITY, N_INPUTS, N_QUERIES, CHANNELS, RECURRENT, STOP_AFTER, N_ROWS, N_SYNAPSES,
     # How many windows there are; the number of buckets less 1, a power of 2 less 1; bits of how many there are per window.
     N_WINDOWS, RING, PARTS,
-    N_SPIKES, N_FOUND, N_WAITING, N_COMING, OVER, NO_MEMORY, N_SORTED, FIRST_QUERY, END_QUERY, ITEM,
+    N_SPIKES, N_FOUND, N_WAITING, N_COMING, OVER, NO_MEMORY, N_SORTED, FIRST_QUERY, END_QUERY,
     # Times, and 1 over the length of a window.
     T_END, T_STOP, LENGTH, PER_LENGTH, LONGEST, MIN_SLOPE,
     # Chunks that nobody uses; the buckets; the arrivals of a window.
@@ -27,7 +27,10 @@ from eventsnn.engine.native.scratch import vector_at
     # Arrays of every direction.
     CELLS, STARTS, INPUT_AT, COMING, PLACES, ASKED_AT, ASKED, SPARE, FOUND_T, FOUND, ORDER,
     # Arrays of the way back.
-    ADJOINTS, BY_NUMBERS, NEXT_MARK, BEFORE, RECEIVED, PAST_V, PAST_I, KEPT, TAKEN,
+    ADJOINTS, BY_NUMBERS, BEFORE, RECEIVED,
+    # For `windows_rates`: the spike after each; states at the start of every so many windows, and of every one from a
+    # number on; another block of words.
+    AFTER, KEPT, KEPT_FINELY, STRIDE, REPLAYED, ASIDE,
 ) = range(81)  # fmt: skip
 WORDS = 88
 
