@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..flows.rules import LinearRules
 from ..neuron_models.base import NeuronModel, valid_closed_form
 from ..neuron_models.parameter import frozen, per_neuron, trainable
-from ..flows.rules import LinearRules
 from .arrivals import from_input, unordered
 from .breakpoints import with_breakpoints
 from .feed_forward import Solving, Synapses, Wanted, delay_checks, number_checks, time_check, times_carried
@@ -37,9 +37,9 @@ def run_recurrent(
 ) -> LayerRun:
     """Run the network until every output has spiked as often as wanted, or until the end.
 
-    Either by a native kernel, if there is one for it; or in `windows` of its shortest delay, which must not be 0; or with
-    all neurons on one clock. `by_source` says that each spike arrives everywhere after the same time, and `delayed` that
-    every delay among neurons is greater than 0, whether or not the engines of XLA are to use windows.
+    Either by a native kernel, if there is one for it; or in `windows` of its shortest delay, which must not be 0; or
+    with all neurons on one clock. `by_source` says that each spike arrives everywhere after the same time, and
+    `delayed` that a native kernel may take every delay among neurons to be greater than 0.
     """
     size, capacity = len(outputs), solving.room_for(len(outputs))
     synapses = _carrying(synapses, frozen(model).spike_values(), size)

@@ -5,8 +5,8 @@
         each neuron goes through its own arrivals by itself, on its own clock
         their spikes are put in order, and into the windows in which they arrive
 
-What is emitted in a window arrives behind it, so neurons do not see each other within one. A layer that is not recurrent
-runs in windows too, of any length: short lists are sorted faster.
+A spike arrives after its window, so neurons do not see each other within one. A layer that is not recurrent runs in
+windows too, of any length: short lists are sorted faster.
 
 A neuron moves only when something happens to it, in float64 whatever the dtype of the network is. Between two arrivals
 it is looked at more closely only if it may reach its threshold.
@@ -102,7 +102,6 @@ from eventsnn.engine.native.windows_words import (
     INPUT_ROWS,
     LENGTH,
     MARKS,
-    N,
     N_COMING,
     N_FOUND,
     N_INPUTS,
@@ -133,6 +132,7 @@ from eventsnn.engine.native.windows_words import (
     TIMES,
     TIMES_OUT,
     WEIGHTS,
+    N,
     reals_of,
     words_of,
 )
@@ -363,7 +363,8 @@ def pass_on(dtype, m, window):
     s = words_of(m)
     n, capacity, count = s[N], s[CAPACITY], s[N_FOUND]
     found_t, order = vector_at(s[FOUND_T], capacity + 1, np.float64), vector_at(s[ORDER], capacity + 1, np.int64)
-    found, cells = matrix_at(s[FOUND], capacity + 1, FOUND_COLUMNS, np.float64), matrix_at(s[CELLS], n, CELL, np.float64)
+    found = matrix_at(s[FOUND], capacity + 1, FOUND_COLUMNS, np.float64)
+    cells = matrix_at(s[CELLS], n, CELL, np.float64)
     indptr, targets = vector_at(s[INDPTR], s[N_ROWS] + 1, np.int32), vector_at(s[TARGETS], s[N_SYNAPSES], np.int32)
     delays, marks = vector_at(s[DELAYS], s[N_SYNAPSES], dtype), matrix_at(s[MARKS], capacity, 4, np.int32)
     times, currents = vector_at(s[TIMES], capacity, np.float64), vector_at(s[CURRENTS], capacity, np.float64)

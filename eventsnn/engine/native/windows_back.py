@@ -1,9 +1,9 @@
-"""Linear neurons with a delay for each synapse, backwards: EventProp through the windows of the forward run, in reverse.
+"""Linear neurons with a delay for each synapse, backwards: EventProp through the windows of the forward run in reverse.
 
-Spikes and inputs are put into the windows in which they arrived, where the synapses of each neuron are found in the same
-order as on the way forth. The adjoint of V and I then goes through every neuron by itself, from its last event to its
-first. At an arrival the weight, the delay and what emitted it receive their derivatives; a spike has received everything
-by the time its own window comes, since it arrived in later ones.
+Spikes and inputs are put into the windows in which they arrived, and what arrives at each neuron is sorted as in the
+forward run. The adjoint of V and I then goes through every neuron by itself, from its last event to its first. At an
+arrival the weight, the delay and what emitted it receive their derivatives. A spike has received everything by the time
+its own window comes, since it arrived in later ones.
 """
 
 import numpy as np
@@ -94,7 +94,6 @@ from eventsnn.engine.native.windows_words import (
     LONGEST,
     MARKS,
     MIN_SLOPE,
-    N,
     N_COMING,
     N_INPUTS,
     N_QUERIES,
@@ -113,6 +112,7 @@ from eventsnn.engine.native.windows_words import (
     TARGETS,
     TIMES,
     WEIGHTS,
+    N,
     reals_of,
     words_of,
 )
@@ -234,7 +234,7 @@ def next_mark(m, j, adjoint, window):
 
 @compiled
 def back_through_arrivals(dtype, m, j, adjoint, p, stop, end, rates):
-    """The arrivals of a neuron from number `p` - 1 down to `stop`, between which nothing else happens; the last is `end`."""
+    """The arrivals of a neuron from `p` - 1 down to `stop`, between which nothing else happens; `end` ends them all."""
     s = words_of(m)
     eps, kind, cell = np.float64(np.finfo(dtype).eps), kind_of(m, j), matrix_at(s[CELLS], s[N], CELL, np.float64)[j]
     times, synapses, emitters = sorted_times(s), sorted_synapses(s), sorted_emitters(s)
@@ -368,7 +368,7 @@ def neuron_back(dtype, m, j, window, states, rates):
 
 @compiled
 def _note_past(dtype, m, j, adjoint, what, place, p, states):
-    """The states after the arrivals of a neuron up to `p`, from its next mark in reverse on, or from the window's start."""
+    """The states after the arrivals up to `p`, from the last mark before them on, or from the start of the window."""
     s = words_of(m)
     first = vector_at(s[STARTS], s[N] + 2, np.int64)[j]
     if what == NOTHING:
@@ -476,11 +476,12 @@ def run_backward(dtype, m, rates):
         while s[FIRST_QUERY] > 0 and (k == 0 or asked_at[s[FIRST_QUERY] - 1] >= k * f[LENGTH]):
             s[FIRST_QUERY] -= 1
         number, coming = send_back(dtype, m, k, windows, number, coming)
+        if rates is not None:
+            # Before the arrivals are sorted: both blocks of words share `STARTS`.
+            states = states_of_window(dtype, m, k, windows, count)
         sort_bucket(m, k, True)
         if s[NO_MEMORY]:
             break
-        if rates is not None:
-            states = states_of_window(dtype, m, k, windows, count)
         for j in range(n):
             neuron_back(dtype, m, j, k, states, rates)
         s[END_QUERY] = s[FIRST_QUERY]

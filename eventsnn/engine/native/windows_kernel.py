@@ -4,9 +4,9 @@ import numpy as np
 
 from eventsnn.engine.native import windows, windows_back
 from eventsnn.engine.native import windows_words as words_of
+from eventsnn.engine.native.clock_kernel import NO_MEMORY, outcome
 from eventsnn.engine.native.compiled import compiled
 from eventsnn.engine.native.frame import argument, attribute, expected, length, result, unexpected
-from eventsnn.engine.native.clock_kernel import NO_MEMORY, outcome
 from eventsnn.engine.native.pool import allocate, free, spread
 from eventsnn.engine.native.scratch import row_of, vector_at
 from eventsnn.engine.native.windows_start import set_out
@@ -22,7 +22,7 @@ def _set_sizes(s, frame, capacity, channels):
 
 
 def _given(dtype):
-    """The first arguments: input times, rows, starts of rows, targets, weights, delays, numbers, kinds, queries, ends."""
+    """The first arguments: as in `WindowsInputs`, with all numbers of the neurons in one array and their kinds."""
     return (
         (dtype, 2), (np.int32, 2), (np.int32, 2), (np.int32, 2), (dtype, 2), (dtype, 2), (dtype, 3), (np.int32, 2),
         (dtype, 2), (dtype, 2),
@@ -75,8 +75,8 @@ def forward(dtype):
 
 
 def _backward(dtype, rates):
-    """Arguments: those of `forward`, the trace, and the cotangents of times and states. Results: those of weights and of
-    delays, summed over some of the samples, then those of input times and numbers, for each sample.
+    """Arguments: those of `forward`, the trace, and the cotangents of times and states. Results: the cotangents of
+    weights and of delays, summed over some samples each, then those of input times and numbers, for each sample.
     """
     arguments = expected(
         *_given(dtype), (np.int32, 2), (np.int32, 2), (np.int32, 2), (np.int32, 2), (np.int32, 3), (np.int32, 2),

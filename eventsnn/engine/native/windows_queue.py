@@ -18,7 +18,6 @@ from eventsnn.engine.native.windows_words import (
     FREE_CHUNK,
     LENGTH,
     LONGEST,
-    N,
     N_SORTED,
     N_WINDOWS,
     NO_MEMORY,
@@ -29,13 +28,14 @@ from eventsnn.engine.native.windows_words import (
     STARTS,
     T_END,
     T_STOP,
+    N,
     reals_of,
     words_of,
 )
 
 _ENTRIES = 256
-# A window has 2**3 parts, and 1 where there are very many windows. With one part insertion takes 20 ns per arrival, for 14
-# arrivals of each neuron; with eight it takes 7.
+# A window has 2**3 parts, and 1 where there are very many windows. For 14 arrivals of each neuron, insertion takes 20 ns
+# per arrival with one part, and 3 ns with eight.
 _PARTS, _MANY = 3, 2**14
 # A chunk: the address of the next one, then entries of three words.
 _HEADER = 8
@@ -124,9 +124,9 @@ def _add_chunk(m, buckets, bucket):
 def send(dtype, m, t, indptr, targets, delays, row, soonest, latest, last, number, earliest):
     """Put a spike at `t` into the bucket of every window from `soonest` to `latest` in which it reaches a neuron.
 
-    It arrives no sooner than `soonest`, whatever rounding says, and no later than `last`, the last window. `number` says
-    on the way back what emitted it, and is `None` on the way forth. What arrives before the window `earliest` is left out,
-    if that is not `None`.
+    It arrives no sooner than `soonest`, whatever rounding says, and no later than `last`, the last window. In the
+    backward run `number` says what emitted it; otherwise it is `None`. Arrivals before the window `earliest` are left
+    out, if that is not `None`.
     """
     s, f = words_of(m), reals_of(m)
     buckets, t_stop, ring = vector_at(s[BUCKETS], 2**40, np.int64), f[T_STOP], s[RING]
@@ -162,7 +162,8 @@ def send(dtype, m, t, indptr, targets, delays, row, soonest, latest, last, numbe
 def sort_bucket(m, window, emitters):
     """The arrivals of a window by target, and empty its bucket; gives how many there are.
 
-    `starts[j]` is the first of neuron j then. With `emitters`, which is `None` on the way forth, also what emitted them.
+    `starts[j]` is the first of neuron j then. In the backward run, where `emitters` is not `None`, also what emitted
+    them.
     """
     s = words_of(m)
     n, buckets = s[N], vector_at(s[BUCKETS], 2**40, np.int64)
@@ -249,7 +250,7 @@ _FEW = 24
 
 @compiled
 def sort_few(times, synapses, numbers, low, high, emitters):
-    """The arrivals `low` to `high` by time, then by synapse. Where there are many, Shell's sort puts them into rough order before."""
+    """The arrivals `low` to `high` by time, then by synapse: by insertion, or by Shell's sort if there are many."""
     gap = 1
     if high - low > _FEW:
         # Gaps of Knuth, about 3 apart: 1, 4, 13, 40, ...

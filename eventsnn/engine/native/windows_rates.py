@@ -1,9 +1,9 @@
 """What time constants and couplings receive in windows on the way back, for which the states have to be known.
 
-The states are computed again from the record of spikes, which is fast, because nothing has to be looked for. A first
-pass through all windows keeps the states at the start of every one, or of every so many if that is too much memory; then
-the windows between two of those are run once more. Within a window, a neuron is known from its last spike on, or from
-the start of the window. All this has a block of words of its own, with another ring of buckets.
+The states are computed again from the record of spikes, which is fast, because no crossing has to be located. A first
+pass keeps the states at the start of every window, or of every so many if that is too much memory; then the windows
+between two of those are run once more. Within a window, the state of a neuron is known after its last spike, or at the
+start of the window. These passes have a block of words of their own, with another ring of buckets.
 """
 
 import math
@@ -30,7 +30,14 @@ from eventsnn.engine.native.compiled import compiled
 from eventsnn.engine.native.linear import coefficients
 from eventsnn.engine.native.pool import allocate, free
 from eventsnn.engine.native.scratch import matrix_at, vector_at
-from eventsnn.engine.native.windows_queue import make_ring, release_ring, send, sort_bucket, sorted_synapses, sorted_times
+from eventsnn.engine.native.windows_queue import (
+    make_ring,
+    release_ring,
+    send,
+    sort_bucket,
+    sorted_synapses,
+    sorted_times,
+)
 from eventsnn.engine.native.windows_start import (
     CELL,
     MARK_FREE_PLACE,
@@ -58,7 +65,6 @@ from eventsnn.engine.native.windows_words import (
     KEPT_FINELY,
     LONGEST,
     MARKS,
-    N,
     N_COMING,
     N_INPUTS,
     N_ROWS,
@@ -77,6 +83,7 @@ from eventsnn.engine.native.windows_words import (
     TIMES,
     WEIGHTS,
     WORDS,
+    N,
     reals_of,
     words_of,
 )
@@ -153,10 +160,10 @@ def begin_rates(dtype, m, count, windows):
     """The first pass, if memory allows."""
     s = words_of(m)
     n = s[N]
-    # At first sight all windows are kept.
     s[STRIDE] = 1 if 8 * KEPT_COLUMNS * n * windows <= _BYTES else np.int64(math.sqrt(windows)) + 1
     kept = (windows - 1) // s[STRIDE] + 1
-    s[KEPT], s[KEPT_FINELY] = allocate(8 * KEPT_COLUMNS * n * (kept + 1)), allocate(8 * KEPT_COLUMNS * n * (s[STRIDE] + 1))
+    size = 8 * KEPT_COLUMNS * n
+    s[KEPT], s[KEPT_FINELY] = allocate(size * (kept + 1)), allocate(size * (s[STRIDE] + 1))
     s[AFTER], s[ASIDE] = allocate(8 * (s[CAPACITY] + n)), allocate(8 * WORDS)
     if s[KEPT] == 0 or s[KEPT_FINELY] == 0 or s[AFTER] == 0 or s[ASIDE] == 0:
         s[NO_MEMORY] = 1

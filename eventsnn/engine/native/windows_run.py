@@ -16,7 +16,9 @@ from .target import Kernel
 
 _FORWARD = Kernel("windows_forward", "eventsnn.engine.native.windows_kernel:forward")
 _BACKWARD = Kernel("windows_backward", "eventsnn.engine.native.windows_kernel:backward")
-_BACKWARD_WITH_RATES = Kernel("windows_backward_with_rates", "eventsnn.engine.native.windows_kernel:backward_with_rates")
+_BACKWARD_WITH_RATES = Kernel(
+    "windows_backward_with_rates", "eventsnn.engine.native.windows_kernel:backward_with_rates"
+)
 
 # As in `run.py`: the derivatives of what samples share are summed over some samples each, and then over these sums.
 _SUMS_BYTES, _SUMS = 2**26, 32
@@ -50,8 +52,8 @@ class WindowsInputs(eqx.Module):
 class WindowsTrace(eqx.Module):
     """What the way back needs to know of a run.
 
-    - `neurons`, `times`, `currents`: which neuron emitted each spike, when, and what I was. Times and states are float64,
-        as pairs of whole numbers: see `run.Trace`.
+    - `neurons`, `times`, `currents`: which neuron emitted each spike, when, and what I was. Times and states are
+        float64, as pairs of whole numbers: see `run.Trace`.
     - `free_states`: V and I at the end of the refractory time after each spike.
     - `marks`: in which window each spike and this end were, and after how many arrivals.
     - `info`: how many spikes and windows there are.
@@ -199,7 +201,12 @@ def _backward(
     def array(*shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, dtype)
 
-    results = array(sums, synapses), array(sums, synapses), array(batch, inputs.spikes.shape[1]), array(batch, 9, neurons)
+    results = (
+        array(sums, synapses),
+        array(sums, synapses),
+        array(batch, inputs.spikes.shape[1]),
+        array(batch, 9, neurons),
+    )
     recorded = trace.neurons, trace.times, trace.currents, trace.free_states, trace.marks, trace.info, trace.states
     kernel = _BACKWARD_WITH_RATES if rates else _BACKWARD
     by_weights, by_delays, by_spikes, by_numbers = call(

@@ -27,7 +27,6 @@ from eventsnn.engine.native.windows_words import (
     KINDS,
     LONGEST,
     MIN_SLOPE,
-    N,
     N_COMING,
     N_INPUTS,
     N_QUERIES,
@@ -45,6 +44,7 @@ from eventsnn.engine.native.windows_words import (
     STARTS,
     T_END,
     T_STOP,
+    N,
     reals_of,
     words_of,
 )
@@ -57,8 +57,9 @@ X, Y, CELL = V0, I0, 16
 # What is known of a spike before its window is over.
 FOUND_J, FOUND_I, FOUND_SLOPE, FOUND_INSTANT, FOUND_PLACE, FOUND_FREE, FOUND_X, FOUND_Y = range(8)
 FOUND_COLUMNS = 8
-# What is written down of a spike: twice the number of its window, and 1 if it was at the instant of an arrival; how many
-# arrivals of this window came to its neuron before; and the same two of the end of the refractory time, -1 for none.
+# What is written down of a spike: twice the number of its window, plus 1 if it was at the instant of an arrival; how
+# many arrivals of this window its neuron had before; and window and arrivals at the end of the refractory time, with
+# window -1 if that does not come.
 MARK_WINDOW, MARK_PLACE, MARK_FREE_WINDOW, MARK_FREE_PLACE = range(4)
 
 
