@@ -331,7 +331,8 @@ class EvNN(AbstractNetwork):
         - `windows`: whether neurons run on their own through windows of the shortest delay among them, which
             has to be greater than 0, or all on one clock. By default windows are taken where every delay among
             neurons is greater than 0 and none is trainable. The answers are the same; large networks are far
-            faster in windows.
+            faster in windows. Native kernels use windows for trainable delays as well, if all are greater than
+            0 at first; should training make one so short that there are too many windows, that is an error.
         - `solver_stepsize`: the first step in ms, or the step of a constant step size; by default
             a fiftieth of `max_solver_time`.
         - `max_event_steps`: how many spikes the network may emit in one run, by default 20 for each neuron, and at

@@ -34,8 +34,8 @@ from eventsnn.engine.native.windows_words import (
 )
 
 _ENTRIES = 256
-# A window has 2**3 parts, and 1 where there are very many windows. For 14 arrivals of each neuron, insertion takes 20 ns
-# per arrival with one part, and 3 ns with eight.
+# A window has 2**3 parts, and 1 where there are very many windows. For 14 arrivals of each neuron, insertion takes
+# 20 ns per arrival with one part, and 3 ns with eight.
 _PARTS, _MANY = 3, 2**14
 # A chunk: the address of the next one, then entries of three words.
 _HEADER = 8

@@ -174,7 +174,8 @@ def _forward(task: NativeTask, inputs: WindowsInputs) -> tuple[LayerRun, Windows
         passing=passing,
         states=None if inputs.times is None else _columns_of(task, states),
     )
-    return run, WindowsTrace(listed, *trace, states)
+    marks: Any = listed, *trace, states
+    return run, WindowsTrace(*marks)
 
 
 def _backward(
@@ -217,6 +218,8 @@ def _backward(
         if name in task.columns:
             y0 = y0.at[..., task.columns.index(name)].set(by_numbers[:, place])
     nothing: Any = None
+    # What is read of these has the same names as on one clock.
+    known: tuple[Any, Any] = inputs, trace
     return WindowsInputs(
         rates=as_shared(by_numbers[:, :3], like.rates),
         levels=as_shared(by_numbers[:, 3:7], like.levels),
@@ -228,5 +231,5 @@ def _backward(
         sources=nothing,
         y0=as_shared(y0, like.y0),
         t_end=nothing,
-        times=nothing if by_states is None else as_shared(_by_queries(task, inputs, trace, by_columns), like.times),
+        times=nothing if by_states is None else as_shared(_by_queries(task, *known, by_columns), like.times),
     )

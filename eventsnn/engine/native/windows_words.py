@@ -10,7 +10,7 @@ from eventsnn.engine.native.scratch import vector_at
 
 (
     N, CAPACITY, N_INPUTS, N_QUERIES, CHANNELS, RECURRENT, STOP_AFTER, N_ROWS, N_SYNAPSES,
-    # How many windows there are; the number of buckets less 1, where that is a power of 2; a window has 2**PARTS of them.
+    # How many windows there are; the number of buckets, a power of 2, less 1; a window has 2**PARTS of them.
     N_WINDOWS, RING, PARTS,
     N_SPIKES, N_FOUND, N_WAITING, N_COMING, OVER, NO_MEMORY, N_SORTED, FIRST_QUERY, END_QUERY,
     # Times, and 1 over the length of a window.
