@@ -283,6 +283,7 @@ class EvNN(AbstractNetwork):
     max_pending: int = eqx.field(static=True)
     windows: bool = eqx.field(static=True)
     by_source: bool = eqx.field(static=True)
+    delayed: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -330,7 +331,8 @@ class EvNN(AbstractNetwork):
         - `windows`: whether neurons run on their own through windows of the shortest delay among them, which
             has to be greater than 0, or all on one clock. By default windows are taken where every delay among
             neurons is greater than 0 and none is trainable. The answers are the same; large networks are far
-            faster in windows.
+            faster in windows. Native kernels use windows for trainable delays as well, if all are greater than
+            0 at first; should training make one so short that there are too many windows, that is an error.
         - `solver_stepsize`: the first step in ms, or the step of a constant step size; by default
             a fiftieth of `max_solver_time`.
         - `max_event_steps`: how many spikes the network may emit in one run, by default 20 for each neuron, and at
@@ -410,6 +412,7 @@ class EvNN(AbstractNetwork):
             self.from_inputs = WholeNumbers(table, self.dtype, len(made[0]) + 1)
         self.windows = _choose_windows(self.connection, self._shortest_delay(), self.max_solver_time, windows)
         self.by_source = _delays_by_source(self.connection)
+        self.delayed = _are_delayed(self._shortest_delay(), self.max_solver_time, windows, False)
         if isinstance(self.connection, Sparse) and not self.windows:
             _reject_repeated(self.connection)
         self.weightless = weightless and self.connection.weights.size > 0
@@ -453,7 +456,9 @@ class EvNN(AbstractNetwork):
             windows, by_source = self._windows_of(net, changes.get("windows")), self.by_source
             if "delays" in changes:
                 by_source = _delays_by_source(connection)
-            net = replaced(net, windows=windows, by_source=by_source)
+            shortest = net._shortest_delay()
+            delayed = _are_delayed(shortest, net.max_solver_time, changes.get("windows"), self.delayed)
+            net = replaced(net, windows=windows, by_source=by_source, delayed=delayed)
             if isinstance(connection, Sparse) and not net.windows:
                 _reject_repeated(connection)
         return net
@@ -507,6 +512,7 @@ class EvNN(AbstractNetwork):
             wanted,
             windows,
             self.by_source,
+            self.delayed,
         )
         report = report_of_recurrent(
             run, self.neurons, synapses, self.output_neurons, in_spikes, wanted.t_end, checks, max_spikes
@@ -582,6 +588,17 @@ def _choose_windows(
             f"windows is True, but the shortest delay among neurons is {shortest:g} ms: expected more than 0"
         )
     return bool(windows)
+
+
+def _are_delayed(shortest: Float[Array, ""], max_solver_time: float, windows: bool | None, before: bool) -> bool:
+    """Whether a native kernel may run in windows of the shortest delay, also if delays are trainable.
+
+    They may become so short that there are too many windows, which is an error that says so. Under a transformation it
+    stays as it was `before`.
+    """
+    if windows is not None:
+        return windows
+    return before if isinstance(shortest, Tracer) else bool(shortest >= _SHORTEST_WINDOW * max_solver_time)
 
 
 def _delays_by_source(connection: Dense | Sparse) -> bool:

@@ -19,7 +19,8 @@ from .independent import LayerInputs, LayerTask, run_layer
 from .lanes import Arrivals
 from .layer_run import LayerRun
 from .native.choice import rules_if_native
-from .native.run import NativeInputs, NativeTask, kinds_of, run_native
+from .native.run import NativeInputs, NativeTask, kernels_are_there, kinds_of, run_native
+from .native.windows_run import WindowsInputs, dense_places, run_windows_natively, windows_are_there
 from .report import Check, LayerReport, Report
 from .step import AbstractSolver, ExactStepper
 
@@ -127,8 +128,9 @@ def run_layers(
         last = len(runs) == len(neurons) - 1
         asked = wanted if last else Wanted(wanted.t_end, slopes=wanted.slopes)
         weights = times_carried(synapse.present, carried)
-        # A kernel takes spikes in any order, and one delay for each source.
-        rules = None if synapse.delays is not None else _native_rules(solving, model, weights)
+        # Kernels take spikes in any order. One of them is for one delay for each source.
+        kernels = kernels_are_there if synapse.delays is None else windows_are_there
+        rules = rules_if_native(solving.engine, model, weights.shape[1], weights.dtype, kernels)
         if rules is not None:
             run = run_layer_natively(solving, model, rules, weights, synapse, arrivals, asked)
         else:
@@ -149,10 +151,6 @@ def times_carried(
     return weights * carried.reshape(*carried.shape, *[1] * (weights.ndim - carried.ndim))
 
 
-def _native_rules(solving: Solving, model: NeuronModel, weights: Array) -> LinearRules | None:
-    return rules_if_native(solving.engine, model, weights.shape[1], weights.dtype)
-
-
 def run_layer_natively(
     solving: Solving,
     model: NeuronModel,
@@ -164,9 +162,6 @@ def run_layer_natively(
 ) -> LayerRun:
     """Run a layer by a native kernel, on spikes in any order."""
     inputs, size = weights.shape
-    delays = jnp.zeros(inputs, weights.dtype)
-    if synapse.axonal_delays is not None:
-        delays = synapse.axonal_delays.frozen().value
     task = NativeTask(
         recurrent=False,
         capacity=solving.room_for(size) if wanted.stop_after is None else size * wanted.stop_after,
@@ -178,7 +173,21 @@ def run_layer_natively(
     )
     y0, t_end = per_neuron(model, size).init_state(size), jax.lax.stop_gradient(wanted.t_end)
     given = arrivals.times[0], arrivals.sources[0], y0, t_end, wanted.times
+    if synapse.delays is not None:
+        return run_windows_natively(task, _delayed_inputs(rules, weights, synapse, given))
+    delays = jnp.zeros(inputs, weights.dtype)
+    if synapse.axonal_delays is not None:
+        delays = synapse.axonal_delays.frozen().value
     return run_native(task, NativeInputs(rules.rates, rules.levels, weights, delays, *given))
+
+
+def _delayed_inputs(rules: LinearRules, weights: Array, synapse: Synapses, given: tuple[Any, ...]) -> WindowsInputs:
+    """What a layer with a delay for each synapse is given."""
+    starts, targets = dense_places(*weights.shape)
+    delays: Any = synapse.total_delays
+    if synapse.mask is not None:
+        delays = jnp.where(synapse.mask, delays, jnp.inf)
+    return WindowsInputs(rules.rates, rules.levels, starts, targets, weights.reshape(-1), delays.reshape(-1), *given)
 
 
 def _run_one(solving: Solving, model: NeuronModel, weights: Array, arrivals: Arrivals, wanted: Wanted) -> LayerRun:

@@ -15,6 +15,7 @@ from .lanes import Arrivals
 from .layer_run import LayerRun
 from .native.choice import rules_if_native
 from .native.run import NativeInputs, NativeTask, kinds_of, run_native
+from .native.windows_run import WindowsInputs, dense_places, run_windows_natively, sparse_places, windows_are_there
 from .report import Check, LayerReport, Report
 from .shared_clock.motion import ExactMotion, NumericalMotion
 from .shared_clock.network import NetworkInputs, NetworkTask, run_network
@@ -32,11 +33,13 @@ def run_recurrent(
     wanted: Wanted,
     windows: bool,
     by_source: bool,
+    delayed: bool = False,
 ) -> LayerRun:
     """Run the network until every output has spiked as often as wanted, or until the end.
 
     By a native kernel, if there is one for it; or in `windows` of its shortest delay, which must not be 0; or with all
-    neurons on one clock. `by_source` says that each spike arrives everywhere after the same time.
+    neurons on one clock. `by_source` says that each spike arrives everywhere after the same time, and `delayed` that a
+    native kernel may take every delay among neurons to be greater than 0.
     """
     size, capacity = len(outputs), solving.room_for(len(outputs))
     synapses = _carrying(synapses, frozen(model).spike_values(), size)
@@ -44,6 +47,10 @@ def run_recurrent(
         rules = rules_if_native(solving.engine, model, size, synapses.weights.dtype)
         if rules is not None:
             return _run_natively(solving, model, rules, synapses, outputs, in_spikes, wanted)
+    if delayed and not (by_source and isinstance(synapses, Synapses)):
+        rules = rules_if_native(solving.engine, model, size, synapses.weights.dtype, windows_are_there)
+        if rules is not None:
+            return _run_windows_natively(solving, model, rules, synapses, outputs, in_spikes, wanted)
     # The windows know of no arrivals but spikes.
     if windows and model.breakpoints() is None:
         limits = Limits(outputs, wanted.stop_after, pending, capacity)
@@ -104,6 +111,40 @@ def _run_natively(
     given = arrivals.times[0], arrivals.sources[0] + size, y0, t_end, wanted.times
     weights, delays = synapses.present, _delays_by_source(synapses)
     return run_native(task, NativeInputs(rules.rates, rules.levels, weights, delays, *given))
+
+
+def _run_windows_natively(
+    solving: Solving,
+    model: NeuronModel,
+    rules: LinearRules,
+    synapses: Synapses | SparseSynapses,
+    outputs: tuple[bool, ...],
+    in_spikes: Float[Array, "inputs spikes"],
+    wanted: Wanted,
+) -> LayerRun:
+    """Run the network by a native kernel, in windows of its shortest delay."""
+    size, n_rows = len(outputs), len(outputs) + in_spikes.shape[0]
+    wiring = wiring_of(synapses)
+    if isinstance(synapses, SparseSynapses):
+        starts, targets = sparse_places(synapses.rows, synapses.targets, n_rows, size)
+        # Without any synapse, the wiring has one that delivers nothing.
+        targets = targets if targets.size else jnp.zeros(1, jnp.int32)
+    else:
+        starts, targets = dense_places(n_rows, size)
+    task = NativeTask(
+        recurrent=True,
+        capacity=solving.room_for(size),
+        stop_after=wanted.stop_after,
+        min_slope=solving.min_slope,
+        slopes=wanted.slopes,
+        kinds=kinds_of(rules, outputs),
+        columns=rules.columns,
+    )
+    arrivals = unordered(in_spikes)
+    y0, t_end = per_neuron(model, size).init_state(size), jax.lax.stop_gradient(wanted.t_end)
+    given = arrivals.times[0], arrivals.sources[0] + size, y0, t_end, wanted.times
+    inputs = WindowsInputs(rules.rates, rules.levels, starts, targets, wiring.weights, wiring.delays, *given)
+    return run_windows_natively(task, inputs)
 
 
 def _delays_by_source(synapses: Synapses) -> Float[Array, " rows"]:

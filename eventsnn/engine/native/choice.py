@@ -1,5 +1,6 @@
 """Whether neurons run by a native kernel."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,8 +15,16 @@ from .target import NativeUnavailable, notice_once
 NATIVE_ENGINES = ["auto", "native"]
 
 
-def rules_if_native(engine: str, model: NeuronModel, n_neurons: int, dtype: Any) -> LinearRules | None:
+def rules_if_native(
+    engine: str,
+    model: NeuronModel,
+    n_neurons: int,
+    dtype: Any,
+    kernels: Callable[[Any], None] = kernels_are_there,
+) -> LinearRules | None:
     """What the kernel has to know of the neurons, or `None` if they run by another engine.
+
+    `kernels` compiles the kernels for a dtype: by default those on one clock.
 
     **Raises:** `ValueError` if `engine` is `"native"` and they cannot.
     """
@@ -32,7 +41,7 @@ def rules_if_native(engine: str, model: NeuronModel, n_neurons: int, dtype: Any)
     if not _runs_on_cpu():
         return None
     try:
-        kernels_are_there(dtype)
+        kernels(dtype)
     except NativeUnavailable as error:
         if engine == "native":
             raise ValueError(f"engine is 'native', but there are no native kernels here: {error}") from error

@@ -24,7 +24,7 @@ from eventsnn.engine.native.pool import allocate, free, spread
 from eventsnn.engine.native.scratch import row_of, vector_at
 
 # Status of an item: there was no memory for it.
-_NO_MEMORY = 1
+NO_MEMORY = 1
 
 
 @compiled
@@ -56,7 +56,7 @@ def forward(dtype):
     def work(frame, item):
         words = allocate(8 * names.WORDS)
         if words == 0:
-            return _NO_MEMORY
+            return NO_MEMORY
         s = vector_at(words, names.WORDS, np.int64)
         s[names.N], s[names.CAPACITY] = length(argument(frame, 5), 1), length(result(frame, 0), 1)
         s[names.N_ARRIVALS], s[names.N_QUERIES] = length(argument(frame, 0), 1), length(argument(frame, 6), 1)
@@ -73,7 +73,7 @@ def forward(dtype):
         arrays = allocate(clock.set_out(words, 0, dtype) + 64)
         if arrays == 0:
             free(words)
-            return _NO_MEMORY
+            return NO_MEMORY
         clock.set_out(words, (arrays + 63) // 64 * 64, dtype)
         t_end = np.float64(vector_at(row_of(argument(frame, 7), item, size), 1, dtype)[0])
         status = clock.run_forward(dtype, words, t_end)
@@ -108,7 +108,7 @@ def _backward(dtype, rates):
     def work(frame, item):
         words = allocate(8 * words_of.WORDS)
         if words == 0:
-            return _NO_MEMORY
+            return NO_MEMORY
         s = vector_at(words, words_of.WORDS, np.int64)
         samples, chunks = length(result(frame, 1), 0), length(result(frame, 0), 0)
         s[words_of.N], s[words_of.CAPACITY] = length(argument(frame, 5), 1), length(argument(frame, 8), 1)
@@ -125,7 +125,7 @@ def _backward(dtype, rates):
         arrays = allocate(end + 64)
         if arrays == 0:
             free(words)
-            return _NO_MEMORY
+            return NO_MEMORY
         end = back.set_out_back(words, (arrays + 63) // 64 * 64)
         if rates is not None:
             set_out_rates(words, end, length(argument(frame, 12), 1))
