@@ -47,11 +47,11 @@ def assert_same_gradients(got, expected, apart_from=()):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-9 * scale, err_msg=jax.tree_util.keystr(path))
 
 
-def assert_same_spikes(got, expected, at_least):
+def assert_same_spikes(got, expected, at_least, atol=1e-10):
     count = int(np.isfinite(expected.times[-1]).sum())
     assert count >= at_least
     for a, b, neurons, others in zip(got.times, expected.times, got.neurons, expected.neurons, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-10)
+        np.testing.assert_allclose(a, b, rtol=0, atol=atol)
         np.testing.assert_array_equal(neurons, others)
 
 
@@ -166,7 +166,8 @@ def test_with_more_windows_than_states_are_kept_for_time_constants_are_right_as_
     # 300,000 windows of 8 neurons, of which a quarter of a million would be kept.
     clock, windows, x = both_kernels(LIF, trainable=("tmem", "tsyn"), windows=True, shortest=2e-4)
     (expected, record), (got, own) = (gradients(net, x) for net in (clock, windows))
-    assert_same_spikes(own, record, 20)
+    # On one clock all states are moved 300,000 times, which leaves 5e-14 of them, and grazes multiply that by thousands.
+    assert_same_spikes(own, record, 20, atol=1e-9)
     assert_same_gradients(got, expected, ["delays"])
 
 
