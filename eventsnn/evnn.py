@@ -517,7 +517,21 @@ class EvNN(AbstractNetwork):
         report = report_of_recurrent(
             run, self.neurons, synapses, self.output_neurons, in_spikes, wanted.t_end, checks, max_spikes
         )
-        return [run], _with_checks(report, [self.connection], self.from_inputs)
+        report = _with_checks(report, [self.connection], self.from_inputs)
+        return [run], Report(report.asked, (*report.numbers, *self._check_delays()), report.layers)
+
+    def _check_delays(self) -> list[Check]:
+        """Whether all synapses of a source still have the same delay, if a run relies on it."""
+        connection = self.connection
+        if not self.by_source or self.engine not in ("auto", "native"):
+            return []
+        if not isinstance(connection, Dense) or connection.delays is None:
+            return []
+        delays = connection.delays.value
+        exists = jnp.ones(delays.shape, bool) if connection.mask is None else connection.mask.value
+        longest = jnp.max(jnp.where(exists, delays, 0), axis=1, keepdims=True)
+        expected = "expected the same delay for all synapses of a source, as before: change delays by with_(delays=...)"
+        return [Check(delays, exists & (delays < longest), "connection.delays", expected)]
 
     def _synapses(self) -> Synapses | SparseSynapses:
         made = self.connection

@@ -46,6 +46,17 @@ def _few_programs_in_memory():
     jax.clear_caches()
 
 
+@pytest.fixture(autouse=True)
+def _both_engines(request, monkeypatch):
+    """Where a test does not say which, quick ones take native kernels and slow ones the programs of XLA.
+
+    So what all tests ask is asked of both. Tests of parity name the engine. With `-m ""` a program that a test of the
+    other kind has compiled may be taken.
+    """
+    if request.node.get_closest_marker("slow") is not None:
+        monkeypatch.setattr("eventsnn.engine.native.choice.NATIVE_ENGINES", ["native"])
+
+
 @pytest.fixture
 def change_engine(monkeypatch):
     """Gives a module of the engine another number; programs traced before would not know, so all are forgotten."""

@@ -320,7 +320,7 @@ def test_a_subclass_that_gives_its_own_closed_form_has_that():
 
 
 def test_another_engine_is_an_error():
-    with pytest.raises(ValueError, match='engine is \'exact\', expected "auto" or "numerical"'):
+    with pytest.raises(ValueError, match='engine is \'exact\', expected "auto", "native", "xla" or "numerical"'):
         FFEvNN([1], 1, LIF, 10.0, jax.random.PRNGKey(0), engine="exact")
 
 

@@ -459,7 +459,7 @@ def test_the_way_is_chosen_by_the_delays():
 
 
 def test_a_delay_that_became_too_short_for_windows_is_told_at_once():
-    net = delta(np.full((4, 3), 1.5), init_delays=1.0)
+    net = delta(np.full((4, 3), 1.5), init_delays=1.0, engine="xla")
     short = eqx.tree_at(lambda net: net.connection.delays.value, net, jnp.full((4, 3), 1e-9))
     with pytest.raises(SimulationError, match="more than a million windows; raise it, or pass windows=False"):
         short.record(jnp.array([[3.0]]))

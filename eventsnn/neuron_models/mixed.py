@@ -179,13 +179,13 @@ class _MixedFlow(AbstractFlow):
             own = slice(start, start + size)
             parts.append(jax.tree.map(lambda number, own=own: number[own], rules))
             start += size
-        flags = {
+        flags: dict[str, Any] = {
             name: tuple(
                 flag for part, size in zip(parts, self.model.sizes, strict=True) for flag in getattr(part, name)[:size]
             )
             for name in ("jumps", "spikes", "once", "holds_v", "holds_i", "blocks")
         }
-        numbers = {
+        numbers: dict[str, Any] = {
             name: jnp.concatenate([getattr(part, name) for part in parts])
             for name in ("leak", "coupling", "decay", "drive", "thresh", "vreset", "tref")
         }

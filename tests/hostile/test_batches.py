@@ -32,7 +32,7 @@ def task_and_inputs(monkeypatch, kind, neurons):
         raise Captured(task, jax.tree.map(lambda leaf: leaf[None], inputs))
 
     monkeypatch.setattr(module, "run_one", capture)
-    keywords = {"init_weights": 1.0, "trainable": ("tmem", "tsyn"), "dtype": jnp.float32}
+    keywords = {"init_weights": 1.0, "trainable": ("tmem", "tsyn"), "dtype": jnp.float32, "engine": "xla"}
     if kind == "one clock":
         net = EvNN(model, neurons, 1, 10.0, KEY, **keywords)
     else:

@@ -1,4 +1,4 @@
-"""Machine code of kernels on disk, so that a second process starts in a tenth of a second.
+"""Machine code of kernels on disk, so that the next process does not compile them again.
 
 Numba's own cache looks at the file of the function only and would go on using a kernel after another file has changed.
 Here a folder belongs to the text of all files of this package and to the versions of the libraries; any change leads to
@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import sys
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +123,13 @@ class StoredKernel:
             path = self._path()
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             header = json.dumps({"symbol": symbol, "needs": needs}).encode()
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                digest = hashlib.sha256(header + b"\n" + code).hexdigest().encode()
-                file.write(digest + b"\n" + header + b"\n" + code)
-            os.replace(file.name, path)
+            digest = hashlib.sha256(header + b"\n" + code).hexdigest().encode()
+            new = path.with_name(f"{path.name}-{uuid.uuid4().hex}")
+            try:
+                new.write_bytes(digest + b"\n" + header + b"\n" + code)
+                os.replace(new, path)
+            finally:
+                new.unlink(missing_ok=True)
             _remove_old_folders(path.parent)
         except (OSError, RuntimeError):
             return

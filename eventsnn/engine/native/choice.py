@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from ...flows.rules import LinearRules
 from ...neuron_models.base import NeuronModel, native_rules
@@ -12,13 +11,12 @@ from ...neuron_models.parameter import frozen
 from .run import kernels_are_there
 from .target import NativeUnavailable, notice_once
 
+# With what `engine` neurons run by a native kernel, if there is one for them.
+NATIVE_ENGINES = ["auto", "native"]
+
 
 def rules_if_native(
-    engine: str,
-    model: NeuronModel,
-    n_neurons: int,
-    dtype: jnp.dtype,
-    kernels: Callable[[Any], None] = kernels_are_there,
+    engine: str, model: NeuronModel, n_neurons: int, dtype: Any, kernels: Callable[[Any], None] = kernels_are_there
 ) -> LinearRules | None:
     """What the kernel has to know of the neurons, or `None` if they run by another engine.
 
@@ -26,7 +24,7 @@ def rules_if_native(
 
     **Raises:** `ValueError` if `engine` is `"native"` and they cannot.
     """
-    if engine not in ("auto", "native"):
+    if engine not in NATIVE_ENGINES:
         return None
     rules = native_rules(frozen(model), n_neurons)
     if rules is None:
@@ -50,7 +48,8 @@ def rules_if_native(
 
 def _runs_on_cpu() -> bool:
     """Whether programs that are traced now are for the CPU, unless somebody places them elsewhere."""
-    device = jax.config.jax_default_device
+    config: Any = jax.config
+    device = config.jax_default_device
     if device is None:
         return jax.default_backend() == "cpu"
     return (device if isinstance(device, str) else device.platform) == "cpu"

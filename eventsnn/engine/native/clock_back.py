@@ -1,18 +1,22 @@
 """Linear neurons on one clock, backwards: EventProp along the log of the forward run.
 
 The adjoint of V and I, written `lv` and `li`, goes from event to event in reverse. Between events it moves by the
-transposed coefficients; at an arrival the weights, the time of the arrival and its delay receive their derivatives; at a
-spike it jumps. Arrivals and queries concern all neurons, which go there together, in loops that vectorise. What concerns
-one neuron alone, a spike or the end of its refractory time, does not stop the others: such a neuron is *special* until
-the next event of all. Its adjoint is kept at the side, with the time up to which it is known, and the entries in the
-arrays of all are 0 meanwhile, so that those loops need not know of it. A neuron stays special while it is refractory.
+transposed coefficients. At an arrival the weights, the time of the arrival and its delay receive their derivatives. At
+a spike it jumps. Arrivals and queries concern all neurons, which go there together, in loops that vectorise. What
+concerns one neuron alone, a spike or the end of its refractory time, does not stop the others: such a neuron is
+*special* until the next event of all. Its adjoint is kept at the side, with the time up to which it is known, and the
+entries in the arrays of all are 0 meanwhile, so that those loops need not know of it. A neuron stays special while it
+is refractory.
 
 Nothing is stored on the way but the log: 4 bytes for each event and 28 for each spike.
 """
 
 import numpy as np
 
-from eventsnn.engine.native.clock import (
+from eventsnn.engine.native.clock_rates import keep_states, rates_of_one, rates_of_stretch, states_behind
+from eventsnn.engine.native.compiled import compiled, fast
+from eventsnn.engine.native.interrupt import INTERRUPTED, interrupts
+from eventsnn.engine.native.kinds import (
     ARRIVAL,
     BLOCKS,
     COUPLING,
@@ -33,13 +37,10 @@ from eventsnn.engine.native.clock import (
     TREF,
     V0,
     VRESET,
-    width_of,
 )
-from eventsnn.engine.native.compiled import compiled, fast
-from eventsnn.engine.native.interrupt import INTERRUPTED, interrupts
 from eventsnn.engine.native.linear import coefficients
-from eventsnn.engine.native.clock_rates import keep_states, rates_of_one, rates_of_stretch, states_behind
 from eventsnn.engine.native.scratch import matrix_at, room, vector_at
+from eventsnn.engine.native.sweep import width_of
 from eventsnn.engine.native.words_back import (
     ANY_JUMPS,
     ARRIVAL_ROWS,
@@ -67,7 +68,6 @@ from eventsnn.engine.native.words_back import (
     LI,
     LOG,
     LV,
-    N,
     N_ARRIVALS,
     N_GROUPS,
     N_KEPT,
@@ -91,6 +91,7 @@ from eventsnn.engine.native.words_back import (
     TIMES,
     WEIGHTS,
     WORDS,
+    N,
 )
 
 

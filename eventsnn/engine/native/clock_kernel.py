@@ -1,9 +1,10 @@
-"""The kernels of neurons on one clock, as XLA calls them: what stands where in a call, and how a batch is shared out."""
+"""The kernels of neurons on one clock, as XLA calls them: what stands where, and how a batch is shared out."""
 
 import numpy as np
 
 from eventsnn.engine.native import clock
 from eventsnn.engine.native import clock_back as back
+from eventsnn.engine.native import words as names
 from eventsnn.engine.native import words_back as words_of
 from eventsnn.engine.native.clock_rates import set_out_rates
 from eventsnn.engine.native.compiled import compiled
@@ -53,18 +54,22 @@ def forward(dtype):
 
     @compiled
     def work(frame, item):
-        words = allocate(8 * clock.WORDS)
+        words = allocate(8 * names.WORDS)
         if words == 0:
             return NO_MEMORY
-        s = vector_at(words, clock.WORDS, np.int64)
-        s[clock.N], s[clock.CAPACITY] = length(argument(frame, 5), 1), length(result(frame, 0), 1)
-        s[clock.N_ARRIVALS], s[clock.N_QUERIES] = length(argument(frame, 0), 1), length(argument(frame, 6), 1)
-        s[clock.CHANNELS] = length(result(frame, 8), 3)
-        s[clock.RECURRENT], s[clock.STOP_AFTER] = attribute(frame, 0), attribute(frame, 1)
+        s = vector_at(words, names.WORDS, np.int64)
+        s[names.N], s[names.CAPACITY] = length(argument(frame, 5), 1), length(result(frame, 0), 1)
+        s[names.N_ARRIVALS], s[names.N_QUERIES] = length(argument(frame, 0), 1), length(argument(frame, 6), 1)
+        s[names.CHANNELS] = length(result(frame, 8), 3)
+        s[names.RECURRENT], s[names.STOP_AFTER] = attribute(frame, 0), attribute(frame, 1)
         for k in range(7):
-            s[clock.ARRIVAL_TIMES + k] = row_of(argument(frame, k), item, argument_sizes[k])
+            s[names.ARRIVAL_TIMES + k] = row_of(argument(frame, k), item, argument_sizes[k])
+        s[names.UNWANTED] = 0
         for k in range(14):
-            s[clock.TIMES_OUT + k] = row_of(result(frame, k), item, result_sizes[k])
+            s[names.TIMES_OUT + k] = row_of(result(frame, k), item, result_sizes[k])
+            # Slopes, and the trace from the exact times to the log, have no length where nobody wants them.
+            if (k == 2 or 9 <= k <= 12) and length(result(frame, k), 1) == 0:
+                s[names.UNWANTED] |= 1 << k
         arrays = allocate(clock.set_out(words, 0, dtype) + 64)
         if arrays == 0:
             free(words)

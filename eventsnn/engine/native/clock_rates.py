@@ -11,8 +11,8 @@ import math
 
 import numpy as np
 
-from eventsnn.engine.native.clock import (
-    ARRIVAL,
+from eventsnn.engine.native.compiled import compiled, fast
+from eventsnn.engine.native.kinds import (
     BLOCKS,
     COUPLING,
     DECAY,
@@ -31,17 +31,14 @@ from eventsnn.engine.native.clock import (
     TREF,
     V0,
     VRESET,
-    add_row,
-    move,
 )
-from eventsnn.engine.native.compiled import compiled, fast
 from eventsnn.engine.native.linear import coefficients
 from eventsnn.engine.native.scratch import matrix_at, room, vector_at
+from eventsnn.engine.native.sweep import add_row, move
 from eventsnn.engine.native.words_back import (
     ANY_JUMPS,
     ARRIVAL_ROWS,
     ARRIVAL_TIMES,
-    BY_NUMBERS,
     BY_RATES,
     CAPACITY,
     CURRENTS,
@@ -49,16 +46,14 @@ from eventsnn.engine.native.words_back import (
     FREE_CURRENTS,
     GROUPS,
     INFO,
-    KINDS,
     KEPT_ENTRIES,
     KEPT_REST,
     KEPT_T,
     KEPT_V,
+    KINDS,
     LI,
     LOG,
     LV,
-    N,
-    N_ARRIVALS,
     N_GROUPS,
     N_KEPT,
     N_OUT,
@@ -70,11 +65,11 @@ from eventsnn.engine.native.words_back import (
     OUT_T,
     PAST_V,
     QUERIES,
-    ROWS,
     STEPS,
     TIMES,
     WEIGHTS,
     WORDS,
+    N,
 )
 
 
@@ -82,14 +77,15 @@ from eventsnn.engine.native.words_back import (
 def sensitivities(dt, a, b, r):
     """How keep, feed and gain change with a, feed per b, and how feed changes with r; fade changes by -dt fade."""
     keep, feed, fade, gain = coefficients(dt, a, b, r)
-    x = (r - a) * dt
-    # phi = (exp(-a dt) - exp(-r dt)) / (r - a) and its derivatives, all as exp(-a dt) times a function of x.
-    first, second = _falling(x)
-    phi = dt * keep * first
-    by_r = -dt * dt * keep * second
-    by_a = -dt * phi + dt * dt * keep * second
-    y = a * dt
-    _, curve = _falling(y)
+    # phi = (exp(-a dt) - exp(-r dt)) / (r - a) and its derivatives: the slower exponential times a function of how far
+    # the other one is below it.
+    slower = math.exp(-min(a, r) * dt)
+    first, second = _falling(abs(r - a) * dt)
+    phi = dt * slower * first
+    by_faster = -dt * dt * slower * second
+    by_slower = -dt * phi - by_faster
+    by_a, by_r = (by_slower, by_faster) if a <= r else (by_faster, by_slower)
+    _, curve = _falling(a * dt)
     return -dt * keep, b * by_a, -dt * dt * curve, phi, b * by_r
 
 
@@ -132,8 +128,9 @@ def rates_of_stretch(dtype, m, dt, place):
         a, b, r = numbers[LEAK, low], numbers[COUPLING, low], numbers[DECAY, low]
         keep_a, feed_a, gain_a, phi, feed_r = sensitivities(dt, a, b, r)
         add_rates(
-            by_rates[0, low:high], by_rates[1, low:high], by_rates[2, low:high], lv[low:high], li[low:high], v[low:high],
-            i[low:high], numbers[DRIVE, low:high], keep_a, feed_a, gain_a, phi, feed_r, -dt * math.exp(-r * dt),
+            by_rates[0, low:high], by_rates[1, low:high], by_rates[2, low:high], lv[low:high], li[low:high],
+            v[low:high], i[low:high], numbers[DRIVE, low:high], keep_a, feed_a, gain_a, phi, feed_r,
+            -dt * math.exp(-r * dt),
         )  # fmt: skip
 
 
@@ -191,7 +188,7 @@ def _go(m, j, v, i, until):
 def replay(dtype, m, first, last, t, keep_all):
     """Run the entries of the log from `first` to `last` again from the first state in `past`; gives the time.
 
-    States after events of all neurons follow behind it if `keep_all`; otherwise it is replaced, and kept every so often.
+    States after events of all neurons follow behind it if `keep_all`. Otherwise it is replaced, and kept now and then.
     """
     s = vector_at(m, WORDS, np.int64)
     n, capacity = s[N], s[CAPACITY]

@@ -29,7 +29,7 @@ BUFFER_RANK = 32
 BUFFER_DIMS = 40
 SCALAR_VALUE = 8
 
-# XLA_FFI_Extension_Base, XLA_FFI_Metadata_Extension and XLA_FFI_Metadata.
+# XLA_FFI_InternalExtension (XLA_FFI_Extension_Base before JAX 0.11), XLA_FFI_Metadata_Extension and XLA_FFI_Metadata.
 EXTENSION_TYPE = 8
 EXTENSION_NEXT = 16
 EXTENSION_METADATA = 24

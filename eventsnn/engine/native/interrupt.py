@@ -3,7 +3,8 @@
 Python handles a signal after the C function that it called has returned, so a kernel that runs for a minute would delay
 `KeyboardInterrupt` by a minute. Kernels look at a counter of SIGINTs and stop when it has changed. Python's own handler
 is called as before, so `KeyboardInterrupt` is raised as soon as the kernel has returned. Results of such a run are
-meaningless; its status is `INTERRUPTED`.
+meaningless; its status is `INTERRUPTED`, also if a handler of the user raises nothing. Only kernels that run at that
+moment stop: a compiled program that calls kernels in a loop goes on with the next one.
 
 The counting handler is put before the one that is there at the start of each kernel, not once per process: others set
 handlers as well. `signal.signal` replaces what is there, and Jupyter calls it for every cell. A process in which SIGINT

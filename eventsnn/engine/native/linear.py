@@ -6,6 +6,8 @@ whatever the states are kept in.
 
 import math
 
+import numpy as np
+
 from .compiled import compiled
 
 # Below this part of a time constant, 1 - exp(-x) has lost digits, and four terms of its series are exact to 1e-14.
@@ -24,7 +26,8 @@ def coefficients(dt, a, b, r):
     slow, apart = min(a, r), abs(r - a)
     slower = math.exp(-slow * dt)
     less = math.expm1(-apart * dt)
-    faster = slower * (1 + less)
+    # The first way loses the digits of a current that has decayed far.
+    faster = slower * (1 + less) if apart * dt < 1 else math.exp(-max(a, r) * dt)
     feed = b * slower * (dt if apart == 0 else -less / apart)
     keep, fade = (slower, faster) if a <= r else (faster, slower)
     x = a * dt
@@ -33,21 +36,23 @@ def coefficients(dt, a, b, r):
 
 
 @compiled
-def crossing(v, i, d, dt, a, b, r, theta, passing, resolution):
+def crossing(v, i, d, dt, a, b, r, theta, passing, resolution, keep, feed, fade, gain):
     """After what time, up to `dt`, V first reaches `theta` from below; -1 if it does not.
 
-    At the threshold the slope of V is p = b I + d - a theta. It moves one way only, because the current decays. So where
-    p is above 0 in the end, the potential is above the threshold in the end if and only if it has crossed it; where p
-    falls through 0 on the way, the potential is highest against the threshold right there; and where p stays below 0,
-    nothing can cross. This leaves one bracket with one crossing in it.
+    The last four are the `coefficients` of `dt`, which a caller has anyway.
+
+    At the threshold the slope of V is p = b I + d - a theta. It moves one way only, because the current decays. If p is
+    above 0 in the end, the potential has crossed the threshold if and only if it is above it in the end. If p falls
+    through 0 on the way, the potential comes closest to the threshold from below, or highest above it, right there.
+    Where p stays below 0, nothing can cross. This leaves one bracket with one crossing in it.
 
     A potential that starts at the threshold or above crosses at once if it rises there, unless it is `passing`: has
     spiked and not been below since. If it falls, it may come from below later, after p has risen through 0.
     """
     target = a * theta - d
     drive = b * i
-    begin, end = drive - target, drive * math.exp(-r * dt) - target
-    low, high = 0.0, dt
+    begin, end = drive - target, drive * fade - target
+    end_v, end_i = keep * v + feed * i + gain * d, fade * i
     if v >= theta:
         if begin > 0 and not passing:
             return 0.0
@@ -55,58 +60,71 @@ def crossing(v, i, d, dt, a, b, r, theta, passing, resolution):
             return -1.0
         low = math.log(drive / target) / r
         keep, feed, fade, gain = coefficients(low, a, b, r)
-        if keep * v + feed * i + gain * d >= theta:
+        low_v, low_i = keep * v + feed * i + gain * d, fade * i
+        if low_v >= theta or end_v < theta:
             return -1.0
-        v, i = keep * v + feed * i + gain * d, fade * i
-        return _resume(low, crossing_between(v, i, d, dt - low, a, b, r, theta, resolution))
+        return low + crossing_between(low_v, low_i, end_v, end_i, d, dt - low, a, b, r, theta, resolution)
+    high = dt
     if end <= 0:
-        if begin <= 0 or target <= 0:
+        if begin <= 0:
             return -1.0
-        high = min(dt, math.log(drive / target) / r)
-    return crossing_between(v, i, d, high, a, b, r, theta, resolution)
-
-
-@compiled
-def _resume(low, found):
-    return found if found < 0 else low + found
-
-
-@compiled
-def crossing_between(v, i, d, high, a, b, r, theta, resolution):
-    """The crossing within `high`, where V is highest against the threshold if it is reached at all; -1 if it is not.
-
-    Each round goes to where the parabola through the value, the slope and the bend reaches the threshold. That leaves
-    the third derivative as the error, so that three or four rounds are enough. The bracket guards them.
-    """
-    keep, feed, fade, gain = coefficients(high, a, b, r)
-    if keep * v + feed * i + gain * d < theta:
+        # With a target of 0 or less, the current has only become too small to be told from 0.
+        if target > 0:
+            high = math.log(drive / target) / r
+            if high < dt:
+                keep, feed, fade, gain = coefficients(high, a, b, r)
+                end_v, end_i = keep * v + feed * i + gain * d, fade * i
+            else:
+                high = dt
+    if end_v < theta:
         return -1.0
-    low, s = 0.0, 0.0
-    value, slope = v - theta, d + b * i - a * v
-    bend = -a * slope - r * b * i
+    return crossing_between(v, i, end_v, end_i, d, high, a, b, r, theta, resolution)
+
+
+@compiled
+def _towards(value, slope, bend, a, r):
+    """How far it is to where a parabola reaches the threshold, and how far off that may be; an error of inf if nowhere.
+
+    The step is negative from above the threshold. What the third derivative moves it by is the error.
+    """
+    inside = slope * slope - 2 * value * bend
+    if inside <= 0 or (slope <= 0 and value < 0):
+        return 0.0, np.inf
+    steep = math.sqrt(inside)
+    step = -2 * value / (slope + steep)
+    third = -a * bend - r * (bend + a * slope)
+    return step, abs(step * step * step * third) / (6 * steep)
+
+
+@compiled
+def crossing_between(v, i, end_v, end_i, d, high, a, b, r, theta, resolution):
+    """The crossing between a state below the threshold and one that is not, `high` ms later.
+
+    Each round goes to where the parabola through the value, the slope and the bend reaches the threshold. The first
+    starts from that end of the bracket where this is closer to the truth. So two or three rounds are enough. The
+    bracket guards them.
+    """
+    low, top = 0.0, high
+    slope, end_slope = d + b * i - a * v, d + b * end_i - a * end_v
+    step, error = _towards(v - theta, slope, -a * slope - r * b * i, a, r)
+    end_step, end_error = _towards(end_v - theta, end_slope, -a * end_slope - r * b * end_i, a, r)
+    s = step
+    if end_error < error:
+        s, error = high + end_step, end_error
     for _ in range(_MAX_ROUNDS):
-        inside = slope * slope - 2 * value * bend
-        new, done = -1.0, False
-        if slope > 0 and inside > 0:
-            steep = math.sqrt(inside)
-            step = -2 * value / (slope + steep)
-            third = -a * bend - r * (bend + a * slope)
-            new = s + step
-            done = abs(step * step * step * third) <= 6 * steep * resolution * new
-        if not (low <= new <= high):
-            new = 0.5 * (low + high)
-            done = high - low <= resolution * high
-        s = new
-        if done:
+        if not (low <= s <= top):
+            s, error = 0.5 * (low + top), top - low
+        if error <= resolution * s:
             break
         keep, feed, fade, gain = coefficients(s, a, b, r)
         potential, current = keep * v + feed * i + gain * d, b * fade * i
         value, slope = potential - theta, d + current - a * potential
-        bend = -a * slope - r * current
         if value < 0:
             low = s
         else:
-            high = s
+            top = s
         if value == 0:
             break
+        step, error = _towards(value, slope, -a * slope - r * current, a, r)
+        s += step
     return s

@@ -22,7 +22,7 @@ _BACKWARD_WITH_RATES = Kernel("clock_backward_with_rates", "eventsnn.engine.nati
 # The derivatives of weights that samples share are summed over some samples each, in an order that does not depend on
 # the number of threads, and then over these sums. That takes so much memory at most, and so many sums are enough to
 # keep as many threads busy.
-_SUMS_BYTES, _SUMS = 2**26, 32
+_SUMS_BYTES, _SUMS = 2**25, 16
 # Bits of the kinds of neurons, as in `kinds_of`.
 _HOLDS_V, _HOLDS_I = 8, 16
 
@@ -74,9 +74,9 @@ class Trace(eqx.Module):
     """What the way back needs to know of a run.
 
     - `neurons`, `times`: which neuron emitted each spike, and when.
-    - `currents`, `free_currents`: what I was at each spike, and at the end of the refractory time after it. These and the
-        times are in float64 whatever the states are. Without `jax_enable_x64` JAX has no such array, so they are pairs of
-        whole numbers that nobody but the kernels looks into.
+    - `currents`, `free_currents`: what I was at each spike, and at the end of the refractory time after it. These and
+        the times are in float64 whatever the states are. Without `jax_enable_x64` JAX has no such array, so they are
+        pairs of whole numbers that nobody but the kernels looks into.
     - `log`, `info`: what happened in which order; how many spikes and how many entries there are.
     - `states`: at the query times.
     """
@@ -104,21 +104,20 @@ def kinds_of(rules: LinearRules, outputs: tuple[bool, ...]) -> tuple[int, ...]:
 def run_native(task: NativeTask, inputs: NativeInputs) -> LayerRun:
     """Run one sample; `jax.vmap` makes it a batch, which is shared out over threads.
 
-    `inputs` is that of one sample, without the leading axis. Differentiable by `numbers`, `weights`, `delays`, `spikes`,
-    `y0` and `times`.
+    `inputs` is that of one sample, without the leading axis. Differentiable by all of its numbers but `t_end`.
     """
     return run_one(_differentiable, task, inputs)
 
 
 def _differentiable(task: NativeTask, inputs: NativeInputs) -> LayerRun:
-    def forward(inputs):
-        return hand_batched(lambda inputs: _forward(task, inputs))(inputs)
+    def forward(inputs, recorded):
+        return hand_batched(lambda inputs: _forward(task, inputs, recorded))(inputs)
 
-    run = jax.custom_vjp(lambda inputs: forward(inputs)[0])
+    run = jax.custom_vjp(lambda inputs: forward(inputs, False)[0])
 
     def forth(marked):
         inputs = jax.tree.map(lambda leaf: leaf.value, marked, is_leaf=_is_marked)
-        out, trace = forward(inputs)
+        out, trace = forward(inputs, True)
         return out, (inputs, trace, _Wanted(marked.rates.perturbed))
 
     def back(residuals, ct: LayerRun):
@@ -145,12 +144,14 @@ def _is_marked(leaf: Any) -> bool:
 
 
 def _instantiated(ct: Any) -> Any:
-    return jnp.zeros(ct.shape, ct.dtype) if isinstance(ct, SymbolicZero) else ct
+    dtype: Any = ct.dtype if isinstance(ct, SymbolicZero) else None
+    return ct if dtype is None else jnp.zeros(ct.shape, dtype)
 
 
 def _arguments(task: NativeTask, inputs: NativeInputs) -> tuple[Any, ...]:
     """What both kernels are given first."""
-    dtype, y0 = inputs.weights.dtype, inputs.y0
+    dtype: Any = inputs.weights.dtype
+    y0 = inputs.y0
     own = max(inputs.rates.shape[0], inputs.levels.shape[0], y0.shape[0])
     start = [y0[..., task.columns.index(name)] if name in task.columns else 0 * y0[..., 0] for name in ("V", "I")]
     rows = [inputs.rates, inputs.levels, jnp.stack(start, axis=1)]
@@ -162,9 +163,11 @@ def _arguments(task: NativeTask, inputs: NativeInputs) -> tuple[Any, ...]:
     return inputs.spikes, inputs.sources, inputs.weights, inputs.delays, numbers, kinds, queries, ends
 
 
-def _forward(task: NativeTask, inputs: NativeInputs) -> tuple[LayerRun, Trace]:
+def _forward(task: NativeTask, inputs: NativeInputs, recorded: bool) -> tuple[LayerRun, Trace]:
+    """The run, and if it is `recorded` what the way back needs to know, which has no length otherwise."""
     arguments = _arguments(task, inputs)
-    batch, dtype, neurons = batch_of(inputs), inputs.weights.dtype, len(task.kinds)
+    batch, neurons = batch_of(inputs), len(task.kinds)
+    dtype: Any = inputs.weights.dtype
     queries, capacity = arguments[6].shape[1], task.capacity
     columns = 4 if len(task.columns) > 2 else len(task.columns)
 
@@ -174,17 +177,17 @@ def _forward(task: NativeTask, inputs: NativeInputs) -> tuple[LayerRun, Trace]:
     results = (
         array(dtype, capacity),
         array(np.int32, capacity),
-        array(dtype, capacity),
+        array(dtype, capacity if task.slopes else 0),
         array(np.int32, 1),
         array(np.int32, neurons),
         array(np.int32, neurons),
         array(dtype, neurons),
         array(np.bool_, neurons),
         array(dtype, neurons, queries, columns),
-        array(np.int32, 2 * capacity),
-        array(np.int32, 2 * capacity),
-        array(np.int32, 2 * capacity),
-        array(np.int32, inputs.spikes.shape[1] + 3 * capacity + queries + 8),
+        array(np.int32, 2 * capacity * recorded),
+        array(np.int32, 2 * capacity * recorded),
+        array(np.int32, 2 * capacity * (recorded and "remaining" in task.columns)),
+        array(np.int32, (inputs.spikes.shape[1] + 3 * capacity + queries + 8) * recorded),
         array(np.int32, 2),
     )
     stop_after = 0 if task.stop_after is None else task.stop_after
@@ -201,7 +204,8 @@ def _forward(task: NativeTask, inputs: NativeInputs) -> tuple[LayerRun, Trace]:
         passing=passing,
         states=None if inputs.times is None else _columns_of(task, states),
     )
-    return run, Trace(listed, *trace, states)
+    exact, currents, free_currents, log, info = trace
+    return run, Trace(listed, exact, currents, free_currents, log, info, states)
 
 
 def _columns_of(task: NativeTask, states: Array) -> Array:
@@ -227,7 +231,8 @@ def _backward(
 ) -> NativeInputs:
     """The cotangents of the inputs, with the leading axes of `like`."""
     arguments = _arguments(task, inputs)
-    batch, dtype = by_times.shape[0], inputs.weights.dtype
+    batch = by_times.shape[0]
+    dtype: Any = by_times.dtype
     rows, neurons = inputs.weights.shape[1:]
     by_columns = jnp.zeros((batch, *trace.states.shape[1:]), dtype)
     if by_states is not None:

@@ -53,6 +53,21 @@ def _array_at(rank):
 vector_at, matrix_at = _array_at(1), _array_at(2)
 
 
+@intrinsic
+def prefetch(typingctx, address):
+    """Bring the cache line at an address near."""
+
+    def codegen(context, builder, signature, args):
+        pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        signature = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], signature)
+        # Read, with high locality, from the data cache.
+        builder.call(function, [builder.inttoptr(args[0], pointer), number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.none(types.int64), codegen
+
+
 @compiled
 def room(count):
     """The bytes that `count` numbers of up to 8 bytes take, such that the next array starts at a cache line."""

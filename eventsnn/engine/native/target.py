@@ -40,6 +40,7 @@ raises `NativeUnavailable` where a kernel cannot be had.
 
 import importlib
 import importlib.util
+import re
 import threading
 import warnings
 
@@ -105,9 +106,10 @@ class Kernel:
 def _reason(kernel: str, error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.split(".")[0] in ("numba", "llvmlite"):
         return f"{error.name} is not installed; `pip install numba` installs it"
-    # Numba begins with a list of the stages of compilation that were under way.
+    # Numba begins with a list of the stages of compilation that were under way, and colours it if colorama is there.
     stages = ("Failed in", "During:", " ")
-    lines = [line for line in str(error).splitlines() if line and not line.startswith(stages)]
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line for line in text.splitlines() if line and not line.startswith(stages)]
     return f"kernel {kernel} cannot be compiled: {type(error).__name__}: {' '.join(lines[:2])}"
 
 

@@ -8,7 +8,9 @@ its own window comes, since it arrived in later ones.
 
 import numpy as np
 
-from eventsnn.engine.native.clock import (
+from eventsnn.engine.native.compiled import compiled
+from eventsnn.engine.native.interrupt import INTERRUPTED, interrupts
+from eventsnn.engine.native.kinds import (
     BLOCKS,
     COUPLING,
     DECAY,
@@ -23,12 +25,10 @@ from eventsnn.engine.native.clock import (
     TREF,
     V0,
     VRESET,
-    width_of,
 )
-from eventsnn.engine.native.compiled import compiled
-from eventsnn.engine.native.interrupt import INTERRUPTED, interrupts
 from eventsnn.engine.native.linear import coefficients
 from eventsnn.engine.native.scratch import matrix_at, room, vector_at
+from eventsnn.engine.native.sweep import width_of
 from eventsnn.engine.native.windows_queue import (
     release_ring,
     send,

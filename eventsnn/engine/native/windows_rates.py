@@ -10,7 +10,9 @@ import math
 
 import numpy as np
 
-from eventsnn.engine.native.clock import (
+from eventsnn.engine.native.clock_rates import sensitivities
+from eventsnn.engine.native.compiled import compiled
+from eventsnn.engine.native.kinds import (
     BLOCKS,
     COUPLING,
     DECAY,
@@ -25,8 +27,6 @@ from eventsnn.engine.native.clock import (
     V0,
     VRESET,
 )
-from eventsnn.engine.native.clock_rates import sensitivities
-from eventsnn.engine.native.compiled import compiled
 from eventsnn.engine.native.linear import coefficients
 from eventsnn.engine.native.pool import allocate, free
 from eventsnn.engine.native.scratch import matrix_at, vector_at

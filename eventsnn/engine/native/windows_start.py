@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from eventsnn.engine.native.clock import I0, NUMBERS, V0, width_of
 from eventsnn.engine.native.compiled import compiled
+from eventsnn.engine.native.kinds import I0, NUMBERS, V0
 from eventsnn.engine.native.order import sort_by_time, sort_evenly
 from eventsnn.engine.native.scratch import matrix_at, room, vector_at
+from eventsnn.engine.native.sweep import width_of
 from eventsnn.engine.native.windows_queue import choose_windows, make_ring
 from eventsnn.engine.native.windows_words import (
     ASKED,
