@@ -256,8 +256,6 @@ def run_neuron(dtype, m, j, window, start, end, final):
             # Most arrivals: nothing else happens, and the neuron stays below its threshold.
             target = a * theta
             while p < p_end:
-                if q < q_end and asked_at[q] < times[p]:
-                    q = answer_until(dtype, m, j, q, times[p], x, y, t)
                 grown, drive = slow_step[p], b * y + d
                 slower, other = 1 - slow * grown, apart_step[p]
                 faster = slower * (1 - apart * other)
@@ -269,6 +267,8 @@ def run_neuron(dtype, m, j, window, start, end, final):
                 bound = x + (times[p] - t) * (drive - a * x)
                 if (x_end >= theta) | ((drive > target) & (b * y_end + d <= target) & (bound >= theta)):
                     break
+                if q < q_end and asked_at[q] < times[p]:
+                    q = answer_until(dtype, m, j, q, times[p], x, y, t)
                 x, y, t = x_end, y_end + np.float64(weights[synapses[p]]), times[p]
                 p += 1
         te, event = end, NOTHING
