@@ -40,18 +40,18 @@ def gradients(net, in_spikes, times=None):
     return jax.grad(of, argnums=arguments, has_aux=True)(numbers, in_spikes, times)
 
 
-def assert_same_gradients(got, expected, apart_from=()):
+def assert_same_gradients(got, expected, apart_from=(), bar=1e-9):
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(expected), strict=True):
         if a.size and not any(name in jax.tree_util.keystr(path) for name in apart_from):
             scale = max(float(jnp.max(jnp.abs(b))), 1e-3)
-            np.testing.assert_allclose(a, b, rtol=0, atol=1e-9 * scale, err_msg=jax.tree_util.keystr(path))
+            np.testing.assert_allclose(a, b, rtol=0, atol=bar * scale, err_msg=jax.tree_util.keystr(path))
 
 
-def assert_same_spikes(got, expected, at_least, atol=1e-10):
+def assert_same_spikes(got, expected, at_least, bar=1e-10):
     count = int(np.isfinite(expected.times[-1]).sum())
     assert count >= at_least
     for a, b, neurons, others in zip(got.times, expected.times, got.neurons, expected.neurons, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=atol)
+        np.testing.assert_allclose(a, b, rtol=0, atol=bar)
         np.testing.assert_array_equal(neurons, others)
 
 
@@ -167,7 +167,7 @@ def test_with_more_windows_than_states_are_kept_for_time_constants_are_right_as_
     clock, windows, x = both_kernels(LIF, trainable=("tmem", "tsyn"), windows=True, shortest=2e-4)
     (expected, record), (got, own) = (gradients(net, x) for net in (clock, windows))
     # On one clock all states are moved 300,000 times, which leaves 5e-14 of them, and grazes multiply that by thousands.
-    assert_same_spikes(own, record, 20, atol=1e-9)
+    assert_same_spikes(own, record, 20, 1e-9)
     assert_same_gradients(got, expected, ["delays"])
 
 

@@ -16,11 +16,7 @@ NATIVE_ENGINES = ["auto", "native"]
 
 
 def rules_if_native(
-    engine: str,
-    model: NeuronModel,
-    n_neurons: int,
-    dtype: Any,
-    kernels: Callable[[Any], None] = kernels_are_there,
+    engine: str, model: NeuronModel, n_neurons: int, dtype: Any, kernels: Callable[[Any], None] = kernels_are_there
 ) -> LinearRules | None:
     """What the kernel has to know of the neurons, or `None` if they run by another engine.
 

@@ -140,7 +140,7 @@ from eventsnn.engine.native.windows_words import (
 # How a run ended, besides `clock`, as in `lanes`.
 MANY_WINDOWS = 7
 # What comes next for a neuron.
-NOTHING, ARRIVAL, FREE, QUERY = range(4)
+NOTHING, ARRIVAL, FREE = range(3)
 
 
 @compiled
@@ -210,18 +210,28 @@ def _write_free(m, number, window, place, x, y):
 
 
 @compiled
-def answer(dtype, m, j, number, x, y, remaining):
-    """Write a state down for a query: V, I, and what is left of a refractory time and whether it has spiked."""
+def answer_until(dtype, m, j, q, until, x, y, t):
+    """Answer the queries of a window from number `q` on whose instant ends before `until`; gives the next one.
+
+    Until then nothing happens to the neuron, whose state at `t` is `x` and `y`. Queries move copies of it, so that they
+    do not change the run. An answer is V, I, what is left of a refractory time, and whether the neuron has spiked.
+    """
     s = words_of(m)
-    channels = s[CHANNELS]
-    states = vector_at(s[STATES], s[N] * s[N_QUERIES] * channels, dtype)
-    place = (j * s[N_QUERIES] + number) * channels
-    states[place] = x
-    if channels > 1:
-        states[place + 1] = y
-    if channels > 2:
-        states[place + 2] = remaining
-        states[place + 3] = min(vector_at(s[COUNTS], s[N], np.int32)[j], 1)
+    channels, cell, kind = s[CHANNELS], matrix_at(s[CELLS], s[N], CELL, np.float64)[j], kind_of(m, j)
+    states, resting = vector_at(s[STATES], s[N] * s[N_QUERIES] * channels, dtype), cell[FREE_AT] < np.inf
+    queries, asked_at = vector_at(s[QUERIES], s[N_QUERIES], dtype), vector_at(s[ASKED_AT], s[N_QUERIES], np.float64)
+    asked = vector_at(s[ASKED], s[N_QUERIES], np.int64)
+    while q < s[END_QUERY] and asked_at[q] < until:
+        at, place = max(np.float64(queries[asked[q]]), t), (j * s[N_QUERIES] + asked[q]) * channels
+        keep, feed, fade, gain = coefficients(at - t, cell[LEAK], cell[COUPLING], cell[DECAY])
+        states[place] = x if resting and kind & HOLDS_V else keep * x + feed * y + gain * cell[DRIVE]
+        if channels > 1:
+            states[place + 1] = y if resting and kind & HOLDS_I else fade * y
+        if channels > 2:
+            states[place + 2] = cell[FREE_AT] - at if resting else 0.0
+            states[place + 3] = min(vector_at(s[COUNTS], s[N], np.int32)[j], 1)
+        q += 1
+    return q
 
 
 @compiled
@@ -232,13 +242,12 @@ def run_neuron(dtype, m, j, window, start, end, final):
     cell, starts = matrix_at(s[CELLS], n, CELL, np.float64)[j], vector_at(s[STARTS], n + 2, np.int64)
     times, synapses = sorted_times(s), sorted_synapses(s)
     weights = vector_at(s[WEIGHTS], s[N_SYNAPSES], dtype)
-    queries, asked_at = vector_at(s[QUERIES], s[N_QUERIES], dtype), vector_at(s[ASKED_AT], s[N_QUERIES], np.float64)
-    asked, passing = vector_at(s[ASKED], s[N_QUERIES], np.int64), vector_at(s[PASSING], n, np.bool_)
+    asked_at, passing = vector_at(s[ASKED_AT], s[N_QUERIES], np.float64), vector_at(s[PASSING], n, np.bool_)
     a, b, r, d = cell[LEAK], cell[COUPLING], cell[DECAY], cell[DRIVE]
     jumps = kind & JUMPS != 0
     first, p, p_end, q, q_end = starts[j], starts[j], starts[j + 1], s[FIRST_QUERY], s[END_QUERY]
     x, y, t, theta, begun, resting = cell[X], cell[Y], cell[T], cell[THETA], cell[BEGUN], cell[FREE_AT] < np.inf
-    passes, plain = passing[j], not jumps and q == q_end
+    passes, plain = passing[j], not jumps
     slow, apart = min(a, r), abs(r - a)
     slow_step, apart_step = slow_steps(s), apart_steps(s)
     prepare_steps(s, first, p_end, a, r)
@@ -258,6 +267,8 @@ def run_neuron(dtype, m, j, window, start, end, final):
                 bound = x + (times[p] - t) * (drive - a * x)
                 if (x_end >= theta) | ((drive > target) & (b * y_end + d <= target) & (bound >= theta)):
                     break
+                if q < q_end and asked_at[q] < times[p]:
+                    q = answer_until(dtype, m, j, q, times[p], x, y, t)
                 x, y, t = x_end, y_end + np.float64(weights[synapses[p]]), times[p]
                 p += 1
         te, event = end, NOTHING
@@ -268,10 +279,8 @@ def run_neuron(dtype, m, j, window, start, end, final):
             free = cell[FREE_AT]
             if free <= te + (width_of(te, eps) if event == ARRIVAL else 0.0):
                 te, event = free, FREE
-        if q < q_end and (event == NOTHING or asked_at[q] < te):
-            te, event = asked_at[q], QUERY
         te = max(te, t)
-        if begun >= 0 and (event == QUERY or (event == NOTHING and final) or te > begun + width_of(begun, eps)):
+        if begun >= 0 and ((event == NOTHING and final) or te > begun + width_of(begun, eps)):
             if x >= theta and not passes:
                 slope = b * y + d - a * x
                 if cell[FREED_AT] >= begun and slope < 0 and x - theta <= -slope * width_of(t, eps):
@@ -290,13 +299,14 @@ def run_neuron(dtype, m, j, window, start, end, final):
                 # Within an instant nothing is tested.
                 if event == NOTHING:
                     break
-                if event != QUERY:
-                    keep, feed, fade, gain = coefficients(dt, a, b, r)
-                    if not (resting and kind & HOLDS_V):
-                        x = keep * x + feed * y + gain * d
-                    if not (resting and kind & HOLDS_I):
-                        y = fade * y
-                    t = te
+                if q < q_end:
+                    q = answer_until(dtype, m, j, q, te, x, y, t)
+                keep, feed, fade, gain = coefficients(dt, a, b, r)
+                if not (resting and kind & HOLDS_V):
+                    x = keep * x + feed * y + gain * d
+                if not (resting and kind & HOLDS_I):
+                    y = fade * y
+                t = te
             else:
                 drive, target = b * y + d, a * theta
                 if event == NOTHING and x < theta and max(drive, d) <= target:
@@ -313,6 +323,8 @@ def run_neuron(dtype, m, j, window, start, end, final):
                     # A neuron on which spikes act at once meets an arrival that rounds to the same time: that is first.
                     meets = jumps and event == ARRIVAL
                     if after >= 0 and not (meets and dt - after <= 0.5 * eps * te):
+                        if q < q_end:
+                            q = answer_until(dtype, m, j, q, te - (dt - after), x, y, t)
                         y *= math.exp(-r * after)
                         cell[X], cell[Y] = theta, y
                         if not emit(m, j, max(te - (dt - after), start), b * y + d - target, 0, p - first):
@@ -322,9 +334,10 @@ def run_neuron(dtype, m, j, window, start, end, final):
                     if x_end >= theta and not passes and not meets:
                         # What has not crossed stays below, though it may round to the threshold.
                         x_end = theta - 2.3e-16 * max(abs(theta), 1e-30)
-                if event != QUERY:
-                    x, y, t = x_end, y_end, te
-                    passes = passes and x >= theta
+                if q < q_end:
+                    q = answer_until(dtype, m, j, q, np.inf if event == NOTHING else te, x, y, t)
+                x, y, t = x_end, y_end, te
+                passes = passes and x >= theta
         if event == NOTHING:
             break
         if event == ARRIVAL:
@@ -336,22 +349,13 @@ def run_neuron(dtype, m, j, window, start, end, final):
                 begun = begun if begun >= 0 else t
             elif not (resting and kind & (BLOCKS | HOLDS_I)):
                 y += weight
-        elif event == FREE:
+        else:
             cell[X], cell[Y], cell[T] = x, y, t
             set_free(m, j, window, p - first)
             theta, resting = cell[THETA], False
             begun = begun if begun >= 0 else t
-        else:
-            number = asked[q]
-            at = max(np.float64(queries[number]), t)
-            keep, feed, fade, gain = coefficients(at - t, a, b, r)
-            answer(
-                dtype, m, j, number,
-                x if resting and kind & HOLDS_V else keep * x + feed * y + gain * d,
-                y if resting and kind & HOLDS_I else fade * y,
-                cell[FREE_AT] - at if resting else 0.0,
-            )  # fmt: skip
-            q += 1
+    if q < q_end:
+        answer_until(dtype, m, j, q, np.inf, x, y, t)
     cell[X], cell[Y], cell[T], cell[BEGUN] = x, y, t, begun
     passing[j] = passes
     return True
