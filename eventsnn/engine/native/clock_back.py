@@ -96,11 +96,17 @@ from eventsnn.engine.native.words_back import (
 
 
 @fast
-def back_through_row(lv, li, weights, by_weights, by_drive, keep, feed, fade, gain, r, b):
-    """The adjoint back over a stretch to an arrival that acts on I; gives what the time of the arrival receives."""
-    total = 0 * keep
+def add_drive(by_drive, lv, gain):
+    """What drives receive from a stretch. This is a loop of its own, since LLVM vectorises none over five arrays."""
     for j in range(lv.shape[0]):
         by_drive[j] += gain * lv[j]
+
+
+@fast
+def back_through_row(lv, li, weights, by_weights, keep, feed, fade, r, b):
+    """The adjoint back over a stretch to an arrival that acts on I; gives what the time of the arrival receives."""
+    total = keep - keep
+    for j in range(lv.shape[0]):
         y = fade * li[j] + feed * lv[j]
         x = keep * lv[j]
         lv[j] = x
@@ -221,9 +227,10 @@ def back_to_row(dtype, m, dt, until, row, place, rates):
         keep64, feed64, fade64, gain64 = coefficients(dt, a, b, r)
         keep, feed, fade, gain = dtype(keep64), dtype(feed64), dtype(fade64), dtype(gain64)
         if row >= 0 and not s[ANY_JUMPS]:
+            add_drive(by_drive[low:high], lv[low:high], gain)
             total += back_through_row(
-                lv[low:high], li[low:high], weights[low:high], by_weights[low:high], by_drive[low:high], keep, feed,
-                fade, gain, dtype(r), dtype(b),
+                lv[low:high], li[low:high], weights[low:high], by_weights[low:high], keep, feed, fade, dtype(r),
+                dtype(b),
             )  # fmt: skip
         elif dt > 0:
             back(lv[low:high], li[low:high], by_drive[low:high], keep, feed, fade, gain)
