@@ -37,9 +37,9 @@ def run_recurrent(
 ) -> LayerRun:
     """Run the network until every output has spiked as often as wanted, or until the end.
 
-    Either by a native kernel, if there is one for it; or in `windows` of its shortest delay, which must not be 0; or
-    with all neurons on one clock. `by_source` says that each spike arrives everywhere after the same time, and
-    `delayed` that a native kernel may take every delay among neurons to be greater than 0.
+    By a native kernel, if there is one for it; or in `windows` of its shortest delay, which must not be 0; or with all
+    neurons on one clock. `by_source` says that each spike arrives everywhere after the same time, and `delayed` that a
+    native kernel may take every delay among neurons to be greater than 0.
     """
     size, capacity = len(outputs), solving.room_for(len(outputs))
     synapses = _carrying(synapses, frozen(model).spike_values(), size)

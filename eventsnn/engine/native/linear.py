@@ -83,13 +83,13 @@ def crossing(v, i, d, dt, a, b, r, theta, passing, resolution, keep, feed, fade,
 
 @compiled
 def _towards(value, slope, bend, a, r):
-    """How far it is to where a parabola reaches the threshold, and how far off that may be; an error of inf if nowhere.
+    """How far it is to where a parabola reaches the threshold, and how far off that may be; infinitely far if nowhere.
 
     The step is negative from above the threshold. What the third derivative moves it by is the error.
     """
     inside = slope * slope - 2 * value * bend
     if inside <= 0 or (slope <= 0 and value < 0):
-        return 0.0, np.inf
+        return -np.inf, np.inf
     steep = math.sqrt(inside)
     step = -2 * value / (slope + steep)
     third = -a * bend - r * (bend + a * slope)
