@@ -140,11 +140,11 @@ def both_kernels(model, grid=None, scale=1.0, trainable=(), windows=None, shorte
         pytest.param(
             Refractory(LIF, hold=("V", "I")), {"tref": 2.3, "trainable": ("tref", "tsyn")}, marks=pytest.mark.slow
         ),
-        pytest.param(Refractory(LIF, block=True), {"tref": 2.3, "trainable": "tref"}, marks=pytest.mark.slow),
+        pytest.param(Refractory(LIF, block=True), {"tref": 2.3, "trainable": ("tref",)}, marks=pytest.mark.slow),
         pytest.param(Refractory(DeltaLIF), {"scale": 0.3, "grid": 0.5, "tref": 1.0}, marks=pytest.mark.slow),
         pytest.param(DeltaLIF, {"scale": 0.3, "trainable": ("tmem", "vreset")}, marks=pytest.mark.slow),
         pytest.param(AtMostOneSpike(LIF), {}, marks=pytest.mark.slow),
-        pytest.param(IF, {"scale": 0.2, "trainable": "thresh"}, marks=pytest.mark.slow),
+        pytest.param(IF, {"scale": 0.2, "trainable": ("thresh",)}, marks=pytest.mark.slow),
     ],
 )
 def test_every_answer_is_that_of_one_clock(model, keywords):
