@@ -376,6 +376,7 @@ def settings(tmp_path_factory):
     settings = {
         "EVENTSNN_CACHE_DIR": str(folder / "kernels"),
         "JAX_COMPILATION_CACHE_DIR": str(folder / "programs"),
+        "JAX_ENABLE_COMPILATION_CACHE": "true",
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
