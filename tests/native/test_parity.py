@@ -173,6 +173,7 @@ def test_a_network_of_several_models_is_the_fixed_point_of_its_neurons():
 @pytest.mark.parametrize(
     "wrapper", ["refractory", *(pytest.param(name, marks=slow) for name in ("all held", "none held", "block", "once"))]
 )
+@slow
 def test_a_network_of_wrapped_neurons_is_the_fixed_point_of_its_neurons(wrapper):
     around = dict(parity.WRAPPERS[wrapper][1])
     trefs = {}
@@ -306,6 +307,7 @@ REFRACTORY = ["none held", *(pytest.param(name, marks=slow) for name in ("refrac
 
 
 @pytest.mark.parametrize("wrapper", REFRACTORY)
+@slow
 def test_gradients_of_refractory_neurons_by_everything_are_differences_of_the_oracle(wrapper):
     around = {name: value for name, value in parity.WRAPPERS[wrapper][1].items() if name != "tref"}
     rng = np.random.default_rng(3)
@@ -365,6 +367,7 @@ MANY = {
 @pytest.mark.parametrize(
     "kind", ["refractory", *(pytest.param(kind, marks=slow) for kind in MANY if kind[:3] != "ref")]
 )
+@slow
 def test_gradients_through_thousands_of_events_are_differences_along_any_direction(kind):
     # So many that the states which time constants need are kept only now and then, and computed again between.
     model, delay = MANY[kind]
@@ -464,6 +467,7 @@ def test_samples_alone_and_in_any_batch_have_the_same_bits_also_of_gradients(dty
         np.testing.assert_allclose(all_, many.sum(axis=0), rtol=rtol, atol=rtol * scale)
 
 
+@slow
 def test_an_ensemble_under_two_nested_vmaps_is_its_networks_one_by_one():
     net, xs = trained_network(3, dtype=jnp.float64)
     scales, taus = jnp.array([0.7, 1.0]), jnp.array([10.0, 20.0, 25.0])

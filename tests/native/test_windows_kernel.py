@@ -87,6 +87,7 @@ def test_a_matrix_of_delays_with_a_mask_gives_spikes_and_gradients_as_xla():
     assert_same_gradients(got, expected)
 
 
+@pytest.mark.slow
 def test_float32_is_float64_rounded():
     record, exact = (net.record(x) for net, x in (dense("native", jnp.float32), dense("native")))
     assert record.times[0].dtype == jnp.float32
@@ -94,6 +95,7 @@ def test_float32_is_float64_rounded():
     np.testing.assert_allclose(record.times[0][:100], exact.times[0][:100], rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_vmap_is_the_sum_of_the_vmap_of_gradients():
     net, x = dense("native")
     batch = x + jnp.array([0.0, 0.3, 0.7])[:, None, None]
@@ -108,6 +110,7 @@ def test_the_gradient_of_a_vmap_is_the_sum_of_the_vmap_of_gradients():
     assert_same_gradients(jax.tree.map(lambda leaf: leaf[0], each), jax.grad(of)(numbers, x))
 
 
+@pytest.mark.slow
 def test_two_runs_give_the_same_bits():
     net, x = dense("native", jnp.float32)
     first, second = (gradients(net, x, jnp.asarray(TIMES, jnp.float32))[0] for _ in range(2))
@@ -162,6 +165,7 @@ def test_every_answer_is_that_of_one_clock(model, keywords):
     np.testing.assert_allclose(own.slopes[0][:count], record.slopes[0][:count], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_with_more_windows_than_states_are_kept_for_time_constants_are_right_as_well():
     # 300,000 windows of 8 neurons, of which a quarter of a million would be kept.
     clock, windows, x = both_kernels(LIF, trainable=("tmem", "tsyn"), windows=True, shortest=2e-4)
@@ -215,6 +219,7 @@ def layers(engine):
     return gradients(net, jnp.asarray(rng.uniform(0, 30, (3, 6))))
 
 
+@pytest.mark.slow
 def test_layers_with_delays_give_spikes_and_gradients_as_xla():
     (got, own), (expected, record) = layers("native"), layers("xla")
     assert_same_spikes(own, record, 30)
