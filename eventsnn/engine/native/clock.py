@@ -1,8 +1,9 @@
 """Linear neurons on one clock, forwards: recurrent with a delay for each source, or a layer that is not recurrent.
 
-A *stretch* is the time between two global events: an arrival, the end of a refractory time, a query, or the end of the
-run. Where spikes are on their way for some time, a stretch is no longer than the shortest delay: what is emitted in it
-arrives behind it, so each neuron spikes by itself. Where some arrive at once, a stretch ends with its first spike.
+A *stretch* is the time between two global events: an arrival, the end of a refractory time, or the end of the run. If
+all delays are greater than 0, a stretch is no longer than the shortest of them. A spike in it then arrives after its
+end, so neurons do not affect each other within a stretch. If some delays are 0, a stretch ends with its first spike.
+Queries are answered within stretches, and change nothing.
 
 All neurons go through a stretch together, in three loops over arrays that vectorise: one counts who may reach the
 threshold, one moves the states, and one adds the weights of an arrival. Only those who may reach it are looked at one
@@ -103,7 +104,7 @@ from eventsnn.engine.native.words import (
 
 
 @compiled
-def set_out(m, place, dtype):
+def set_out(m, place):
     """Give every array of the run its place behind the words; gives where the memory ends."""
     s = vector_at(m, WORDS, np.int64)
     n, many, most = s[N], s[CAPACITY] + 1, max(s[N_ARRIVALS], s[CAPACITY] + 1, s[N_QUERIES])
@@ -116,7 +117,7 @@ def set_out(m, place, dtype):
         s[word] = place
         count = s[N_ARRIVALS] + 2 if word <= BUCKETS else s[N_QUERIES] if word <= ASKED else many
         place += room(most if word == SPARE else count)
-    # What nobody wants to know is written here as well.
+    # Results that were not asked for are written to memory of the run, and dropped with it.
     for word in range(SLOPES, LOG + 1):
         if s[UNWANTED] >> (word - TIMES_OUT) & 1:
             s[word] = place
@@ -305,7 +306,7 @@ def run_forward(dtype, m, t_end):
             number = coming[n_input]
             n_input += 1
             if n_input < n_coming:
-                # Rows of a large matrix are far away, and who comes next is known.
+                # A row of a large matrix is not in the cache. The next input is known, so its row is fetched early.
                 fetch_row(dtype, m, np.int64(rows[coming[n_input]]))
             arrive(dtype, m, np.int64(rows[number]))
         else:

@@ -67,14 +67,14 @@ def forward(dtype):
         s[names.UNWANTED] = 0
         for k in range(14):
             s[names.TIMES_OUT + k] = row_of(result(frame, k), item, result_sizes[k])
-            # Slopes, and the trace from the exact times to the log, have no length where nobody wants them.
+            # Slopes, and the trace from the exact times to the log, have length 0 if they were not asked for.
             if (k == 2 or 9 <= k <= 12) and length(result(frame, k), 1) == 0:
                 s[names.UNWANTED] |= 1 << k
-        arrays = allocate(clock.set_out(words, 0, dtype) + 64)
+        arrays = allocate(clock.set_out(words, 0) + 64)
         if arrays == 0:
             free(words)
             return NO_MEMORY
-        clock.set_out(words, (arrays + 63) // 64 * 64, dtype)
+        clock.set_out(words, (arrays + 63) // 64 * 64)
         t_end = np.float64(vector_at(row_of(argument(frame, 7), item, size), 1, dtype)[0])
         status = clock.run_forward(dtype, words, t_end)
         free(arrays)

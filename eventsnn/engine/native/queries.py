@@ -41,7 +41,7 @@ from eventsnn.engine.native.words import (
 
 @compiled
 def answer_until(dtype, m, t, until, final):
-    """Answer the queries between now, which is `t`, and `until`, if nobody spikes before; all that are left if `final`.
+    """Answer the queries from the present time `t` up to `until`, where no neuron spikes; if `final`, all others too.
 
     What happens at the instant of a query comes before its answer.
     """

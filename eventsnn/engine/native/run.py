@@ -76,7 +76,7 @@ class Trace(eqx.Module):
     - `neurons`, `times`: which neuron emitted each spike, and when.
     - `currents`, `free_currents`: what I was at each spike, and at the end of the refractory time after it. These and
         the times are in float64 whatever the states are. Without `jax_enable_x64` JAX has no such array, so they are
-        pairs of whole numbers that nobody but the kernels looks into.
+        pairs of whole numbers that only the kernels read.
     - `log`, `info`: what happened in which order; how many spikes and how many entries there are.
     - `states`: at the query times.
     """

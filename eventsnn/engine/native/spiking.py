@@ -137,7 +137,7 @@ def emit(dtype, m, j, t, current, slope, kind):
 
 @compiled
 def spikes_of(dtype, m, k, t, until, meeting, n_found):
-    """Take the k-th of those who may spike through a stretch by itself; gives how many spikes are found by then."""
+    """Find the spikes of the k-th neuron that may spike in a stretch; gives how many have been found in all."""
     s = vector_at(m, WORDS, np.int64)
     n, many = s[N], s[CAPACITY] + 1
     numbers, kinds = matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64), vector_at(s[KINDS], n, np.int32)
@@ -241,7 +241,7 @@ def spike_in_stretch(dtype, m, t, until, meeting, final):
             set_coefficients(m, first)
         answer_until(dtype, m, t, until, final)
     elif s[N_ANSWERED] < s[N_QUERIES]:
-        # Queries are answered from the states at the start, and of those who have spiked before from there.
+        # Queries are answered from the states at the start of the stretch, or after the last spike of the neuron in it.
         base_v, base_i = vector_at(s[BASE_V], n, dtype), vector_at(s[BASE_I], n, dtype)
         apart_t = vector_at(s[APART_T], n, np.float64)
         for j in range(n):
@@ -318,7 +318,7 @@ def spike_at_once(dtype, m, t, begun):
         j = listed[k]
         slope, kind = np.inf, INSTANT
         if waited[j]:
-            # It has crossed by itself, whatever has arrived since.
+            # It reached the threshold before anything arrived: this is a crossing, with a slope.
             waited[j] = False
             slope, kind = numbers[DRIVE, j] - numbers[LEAK, j] * numbers[THRESH, j], SPIKE
         if not emit(dtype, m, j, t, np.float64(i[j]), slope, kind):
