@@ -18,8 +18,9 @@ from .control import AbstractControl, NoControl
 from .independent import LayerInputs, LayerTask, run_layer
 from .lanes import Arrivals
 from .layer_run import LayerRun
+from .native.boundary import NativeTask, kinds_of
 from .native.choice import rules_if_native
-from .native.run import NativeInputs, NativeTask, kernels_are_there, kinds_of, run_native
+from .native.run import NativeInputs, kernels_are_there, run_native
 from .native.windows_run import WindowsInputs, dense_places, run_windows_natively, windows_are_there
 from .report import Check, LayerReport, Report
 from .step import AbstractSolver, ExactStepper

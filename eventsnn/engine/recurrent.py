@@ -13,8 +13,9 @@ from .breakpoints import with_breakpoints
 from .feed_forward import Solving, Synapses, Wanted, delay_checks, number_checks, time_check, times_carried
 from .lanes import Arrivals
 from .layer_run import LayerRun
+from .native.boundary import NativeTask, kinds_of
 from .native.choice import rules_if_native
-from .native.run import NativeInputs, NativeTask, kinds_of, run_native
+from .native.run import NativeInputs, run_native
 from .native.windows_run import WindowsInputs, dense_places, run_windows_natively, sparse_places, windows_are_there
 from .report import Check, LayerReport, Report
 from .shared_clock.motion import ExactMotion, NumericalMotion

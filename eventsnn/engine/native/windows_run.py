@@ -1,5 +1,6 @@
-"""Linear neurons with a delay for each synapse by a native kernel: the boundary to jax.vmap and jax.grad."""
+"""Linear neurons with a delay for each synapse by a native kernel: what it is given, and what it gives."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -8,10 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..batching import as_shared, hand_batched, leading
-from ..layer_run import LayerRun, as_one_batch, batch_of, run_one
+from ..batching import as_shared
+from ..layer_run import LayerRun, run_one
+from .boundary import (
+    NativeTask,
+    by_columns_of,
+    by_neurons,
+    differentiable,
+    number_of_sums,
+    run_of_results,
+    shapes_of_results,
+    shared_arguments,
+)
 from .call import call
-from .run import NativeTask, _by_queries, _columns_of, _instantiated, _is_marked, _Wanted
 from .target import Kernel
 
 _FORWARD = Kernel("windows_forward", "eventsnn.engine.native.windows_kernel:forward")
@@ -19,9 +29,6 @@ _BACKWARD = Kernel("windows_backward", "eventsnn.engine.native.windows_kernel:ba
 _BACKWARD_WITH_RATES = Kernel(
     "windows_backward_with_rates", "eventsnn.engine.native.windows_kernel:backward_with_rates"
 )
-
-# As in `run.py`: the derivatives of what samples share are summed over some samples each, and then over these sums.
-_SUMS_BYTES, _SUMS = 2**26, 32
 
 
 class WindowsInputs(eqx.Module):
@@ -98,84 +105,27 @@ def run_windows_natively(task: NativeTask, inputs: WindowsInputs) -> LayerRun:
 
 
 def _differentiable(task: NativeTask, inputs: WindowsInputs) -> LayerRun:
-    def forward(inputs):
-        return hand_batched(lambda inputs: _forward(task, inputs))(inputs)
-
-    run = jax.custom_vjp(lambda inputs: forward(inputs)[0])
-
-    def forth(marked):
-        inputs = jax.tree.map(lambda leaf: leaf.value, marked, is_leaf=_is_marked)
-        out, trace = forward(inputs)
-        return out, (inputs, trace, _Wanted(marked.rates.perturbed))
-
-    def back(residuals, ct: LayerRun):
-        inputs, trace, wanted = residuals
-        by_times, by_states = (_instantiated(leaf) for leaf in (ct.times, ct.states))
-
-        def sweep(like, *args):
-            return _backward(task, wanted.rates, like, *as_one_batch(*args))
-
-        return (hand_batched(sweep, summed=True)(leading(inputs), inputs, trace, by_times, by_states),)
-
-    run.defvjp(forth, back, symbolic_zeros=True)
-    return run(inputs)
+    return differentiable(functools.partial(_forward, task), functools.partial(_backward, task), inputs)
 
 
 def _arguments(task: NativeTask, inputs: WindowsInputs) -> tuple[Any, ...]:
     """What both kernels are given first."""
-    dtype, y0 = inputs.weights.dtype, inputs.y0
-    own = max(inputs.rates.shape[0], inputs.levels.shape[0], y0.shape[0])
-    start = [y0[..., task.columns.index(name)] if name in task.columns else 0 * y0[..., 0] for name in ("V", "I")]
-    rows = [inputs.rates, inputs.levels, jnp.stack(start, axis=1)]
-    numbers = jnp.concatenate([jnp.broadcast_to(part, (own, *part.shape[1:])) for part in rows], axis=1)
-    queries = jnp.zeros((1, 0), dtype) if inputs.times is None else inputs.times
-    ends = jnp.stack([inputs.t_end, jnp.full_like(inputs.t_end, task.min_slope)], axis=1)
-    kinds = jnp.asarray(np.array([task.kinds], np.int32))
     places = inputs.starts, inputs.targets, inputs.weights, inputs.delays
-    return inputs.spikes, inputs.sources, *places, numbers, kinds, queries, ends
+    return inputs.spikes, inputs.sources, *places, *shared_arguments(task, inputs)
 
 
-def _forward(task: NativeTask, inputs: WindowsInputs) -> tuple[LayerRun, WindowsTrace]:
-    arguments = _arguments(task, inputs)
-    batch, dtype, neurons = batch_of(inputs), inputs.weights.dtype, len(task.kinds)
-    queries, capacity = arguments[8].shape[1], task.capacity
-    columns = 4 if len(task.columns) > 2 else len(task.columns)
+def _forward(task: NativeTask, inputs: WindowsInputs, recorded: bool) -> tuple[LayerRun, WindowsTrace]:
+    """The run, and what the way back needs to know, which this kernel always writes."""
+    results, capacity = shapes_of_results(task, inputs, slopes=True), task.capacity
 
-    def array(dtype, *shape: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((batch, *shape), dtype)
+    def words(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((*results[0].shape[:1], *shape), np.int32)
 
-    results = (
-        array(dtype, capacity),
-        array(np.int32, capacity),
-        array(dtype, capacity),
-        array(np.int32, 1),
-        array(np.int32, neurons),
-        array(np.int32, neurons),
-        array(dtype, neurons),
-        array(np.bool_, neurons),
-        array(dtype, neurons, queries, columns),
-        array(np.int32, 2 * capacity),
-        array(np.int32, 2 * capacity),
-        array(np.int32, 4 * capacity),
-        array(np.int32, capacity, 4),
-        array(np.int32, 2),
-    )
+    trace = words(2 * capacity), words(2 * capacity), words(4 * capacity), words(capacity, 4), words(2)
     stop_after = 0 if task.stop_after is None else task.stop_after
-    out = call(_FORWARD, results, *arguments, recurrent=task.recurrent, stop_after=stop_after)
-    times, listed, slopes, count, spikes, status, stopped, passing, states, *trace = out
-    run = LayerRun(
-        times=times,
-        neurons=listed,
-        slopes=slopes if task.slopes else None,
-        count=count[:, 0],
-        spikes=spikes,
-        status=status,
-        stopped=stopped,
-        passing=passing,
-        states=None if inputs.times is None else _columns_of(task, states),
-    )
-    marks: Any = listed, *trace, states
-    return run, WindowsTrace(*marks)
+    out = call(_FORWARD, (*results, *trace), *_arguments(task, inputs), recurrent=task.recurrent, stop_after=stop_after)
+    run, (exact, currents, free_states, marks, info) = out[:9], out[9:]
+    return run_of_results(task, inputs, run), WindowsTrace(run[1], exact, currents, free_states, marks, info, run[8])
 
 
 def _backward(
@@ -188,16 +138,11 @@ def _backward(
     by_states: Any,
 ) -> WindowsInputs:
     """The cotangents of the inputs, with the leading axes of `like`."""
-    arguments = _arguments(task, inputs)
-    batch, dtype, neurons = by_times.shape[0], inputs.weights.dtype, len(task.kinds)
-    synapses = inputs.weights.shape[1]
-    by_columns = jnp.zeros((batch, *trace.states.shape[1:]), dtype)
-    if by_states is not None:
-        for name, place in {"V": 0, "I": 1, "remaining": 2}.items():
-            if name in task.columns:
-                by_columns = by_columns.at[..., place].set(by_states[..., task.columns.index(name)])
-    own = like.weights.shape[0] > 1 or like.delays.shape[0] > 1
-    sums = batch if own else max(1, min(batch, _SUMS, _SUMS_BYTES // max(8 * synapses, 1)))
+    batch, neurons, synapses = by_times.shape[0], len(task.kinds), inputs.weights.shape[1]
+    dtype: Any = by_times.dtype
+    by_columns = by_columns_of(task, by_states, trace.states)
+    shared = like.weights.shape[0] == 1 and like.delays.shape[0] == 1
+    sums = number_of_sums(batch, 2 * synapses * by_times.dtype.itemsize, shared)
 
     def array(*shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, dtype)
@@ -210,26 +155,16 @@ def _backward(
     )
     recorded = trace.neurons, trace.times, trace.currents, trace.free_states, trace.marks, trace.info, trace.states
     kernel = _BACKWARD_WITH_RATES if rates else _BACKWARD
-    by_weights, by_delays, by_spikes, by_numbers = call(
-        kernel, results, *arguments, *recorded, by_times, by_columns, recurrent=task.recurrent
-    )
-    y0 = jnp.zeros((batch, neurons, len(task.columns)), dtype)
-    for name, place in (("V", 7), ("I", 8)):
-        if name in task.columns:
-            y0 = y0.at[..., task.columns.index(name)].set(by_numbers[:, place])
+    arguments = *_arguments(task, inputs), *recorded, by_times, by_columns
+    by_weights, by_delays, by_spikes, by_numbers = call(kernel, results, *arguments, recurrent=task.recurrent)
     nothing: Any = None
-    # What is read of these has the same names as on one clock.
-    known: tuple[Any, Any] = inputs, trace
     return WindowsInputs(
-        rates=as_shared(by_numbers[:, :3], like.rates),
-        levels=as_shared(by_numbers[:, 3:7], like.levels),
         starts=nothing,
         targets=nothing,
         weights=as_shared(by_weights, like.weights),
         delays=as_shared(by_delays, like.delays),
         spikes=as_shared(by_spikes, like.spikes),
         sources=nothing,
-        y0=as_shared(y0, like.y0),
         t_end=nothing,
-        times=nothing if by_states is None else as_shared(_by_queries(task, *known, by_columns), like.times),
+        **by_neurons(task, like, inputs, trace, by_numbers, by_columns),
     )

@@ -1,0 +1,206 @@
+"""What the kernels have in common on their way to jax.vmap and jax.grad: tasks, columns of states, and the rules.
+
+Their inputs all have `rates` and `levels` of `LinearRules`, `weights`, `y0`, `t_end`, and the query `times` or `None`.
+Their traces all have `states`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
+from jaxtyping import Array
+
+from ...flows.rules import LinearRules
+from ..batching import as_shared, hand_batched, leading
+from ..layer_run import LayerRun, as_one_batch, batch_of
+
+# What the weights of all samples receive is summed over some samples each, and then over these sums: so the order does
+# not depend on the number of threads. The sums take so much memory at most, and so many keep as many threads busy.
+_SUMS_BYTES, _SUMS = 2**25, 16
+# Bits of the kinds of neurons, as in `kinds_of`.
+_HOLDS_V, _HOLDS_I = 8, 16
+# Which columns of the states of a kernel are those of a model. Its states have the first one or two, or all four.
+_PLACES = {"V": 0, "I": 1, "remaining": 2, "spent": 3}
+
+
+class NativeTask(eqx.Module):
+    """What to do, apart from the numbers.
+
+    - `recurrent`: whether neurons hear of each other; the first rows of the weights are theirs then.
+    - `capacity`: how many spikes there may be.
+    - `stop_after`: a layer drops the spikes of a neuron after that many, and a network is done when all `outputs` have
+        spiked that often; `None` for no such limit.
+    - `min_slope`: gradients take no threshold to be crossed more slowly than this.
+    - `slopes`: whether the slopes of the crossings are wanted.
+    - `kinds`: what is true of each neuron, as the kernel has it.
+    - `columns`: what each column of a state is, as in `LinearRules`.
+    """
+
+    recurrent: bool
+    capacity: int
+    stop_after: int | None
+    min_slope: float
+    slopes: bool
+    kinds: tuple[int, ...]
+    columns: tuple[str, ...]
+
+
+def kinds_of(rules: LinearRules, outputs: tuple[bool, ...]) -> tuple[int, ...]:
+    """What is true of each neuron, as bits in the order in which the kernel has them."""
+    flags = rules.jumps, rules.spikes, rules.once, rules.holds_v, rules.holds_i, rules.blocks, outputs
+    return tuple(int(sum(flag << bit for bit, flag in enumerate(one))) for one in zip(*flags, strict=True))
+
+
+def differentiable(forward: Callable, backward: Callable, inputs: Any) -> LayerRun:
+    """A batch of runs that a kernel makes and another one differentiates.
+
+    - `forward(inputs, recorded)`: gives the runs and their trace, which has to be whole only if `recorded`.
+    - `backward(rates, like, inputs, trace, by_times, by_states)`: gives the cotangents of the inputs, with the leading
+        axes of `like`; those of `inputs.rates` only if `rates`.
+    """
+
+    def run_forward(inputs, recorded):
+        return hand_batched(lambda inputs: forward(inputs, recorded))(inputs)
+
+    run = jax.custom_vjp(lambda inputs: run_forward(inputs, False)[0])
+
+    def forth(marked):
+        inputs = jax.tree.map(lambda leaf: leaf.value, marked, is_leaf=_is_marked)
+        out, trace = run_forward(inputs, True)
+        return out, (inputs, trace, _Wanted(marked.rates.perturbed))
+
+    def back(residuals, ct: LayerRun):
+        inputs, trace, wanted = residuals
+        by_times, by_states = (_instantiated(leaf) for leaf in (ct.times, ct.states))
+
+        def sweep(like, *args):
+            return backward(wanted.rates, like, *as_one_batch(*args))
+
+        return (hand_batched(sweep, summed=True)(leading(inputs), inputs, trace, by_times, by_states),)
+
+    run.defvjp(forth, back, symbolic_zeros=True)
+    return run(inputs)
+
+
+class _Wanted(eqx.Module):
+    """Whether rates take gradients."""
+
+    rates: bool = eqx.field(static=True)
+
+
+def _is_marked(leaf: Any) -> bool:
+    return isinstance(leaf, CustomVJPPrimal)
+
+
+def _instantiated(ct: Any) -> Any:
+    dtype: Any = ct.dtype if isinstance(ct, SymbolicZero) else None
+    return ct if dtype is None else jnp.zeros(ct.shape, dtype)
+
+
+def shared_arguments(task: NativeTask, inputs: Any) -> tuple[Array, Array, Array, Array]:
+    """What all kernels are given: the numbers of neurons, their kinds, the queries, and the end of the run."""
+    y0 = inputs.y0
+    own = max(inputs.rates.shape[0], inputs.levels.shape[0], y0.shape[0])
+    start = [y0[..., task.columns.index(name)] if name in task.columns else 0 * y0[..., 0] for name in ("V", "I")]
+    rows = [inputs.rates, inputs.levels, jnp.stack(start, axis=1)]
+    numbers = jnp.concatenate([jnp.broadcast_to(part, (own, *part.shape[1:])) for part in rows], axis=1)
+    queries = jnp.zeros((1, 0), y0.dtype) if inputs.times is None else inputs.times
+    ends = jnp.stack([inputs.t_end, jnp.full_like(inputs.t_end, task.min_slope)], axis=1)
+    return numbers, jnp.asarray(np.array([task.kinds], np.int32)), queries, ends
+
+
+def shapes_of_results(task: NativeTask, inputs: Any, slopes: bool) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """The results of all kernels that run forwards, which come before their trace."""
+    dtype: Any = inputs.weights.dtype
+    capacity, neurons = task.capacity, len(task.kinds)
+    queries = 0 if inputs.times is None else inputs.times.shape[1]
+    columns = 4 if len(task.columns) > 2 else len(task.columns)
+    shapes: list[tuple[Any, tuple[int, ...]]] = [
+        (dtype, (capacity,)),
+        (np.int32, (capacity,)),
+        (dtype, (capacity if slopes else 0,)),
+        (np.int32, (1,)),
+        (np.int32, (neurons,)),
+        (np.int32, (neurons,)),
+        (dtype, (neurons,)),
+        (np.bool_, (neurons,)),
+        (dtype, (neurons, queries, columns)),
+    ]
+    return tuple(jax.ShapeDtypeStruct((batch_of(inputs), *shape), dtype) for dtype, shape in shapes)
+
+
+def run_of_results(task: NativeTask, inputs: Any, results: Any) -> LayerRun:
+    """The run that these results tell of."""
+    times, neurons, slopes, count, spikes, status, stopped, passing, states = results
+    return LayerRun(
+        times=times,
+        neurons=neurons,
+        slopes=slopes if task.slopes else None,
+        count=count[:, 0],
+        spikes=spikes,
+        status=status,
+        stopped=stopped,
+        passing=passing,
+        states=None if inputs.times is None else _columns_of(task, states),
+    )
+
+
+def _columns_of(task: NativeTask, states: Array) -> Array:
+    """The states as the model has them."""
+
+    def column(name: str) -> Array:
+        if name == "refractory":
+            return (states[..., 2] > 0).astype(states.dtype)
+        return states[..., _PLACES[name]]
+
+    return jnp.stack([column(name) for name in task.columns], axis=-1)
+
+
+def by_columns_of(task: NativeTask, by_states: Any, states: Array) -> Array:
+    """What the states of a kernel receive, from what those of the model do."""
+    by_columns = jnp.zeros(states.shape, states.dtype)
+    for name in ("V", "I", "remaining"):
+        if name in task.columns and by_states is not None:
+            by_columns = by_columns.at[..., _PLACES[name]].set(by_states[..., task.columns.index(name)])
+    return by_columns
+
+
+def number_of_sums(batch: int, size: int, shared: bool) -> int:
+    """Over how many sums the derivatives of `size` bytes are spread that samples share; one for each if they do not."""
+    return max(1, min(batch, _SUMS, _SUMS_BYTES // max(size, 1))) if shared else batch
+
+
+def by_neurons(
+    task: NativeTask, like: Any, inputs: Any, trace: Any, by_numbers: Array, by_columns: Array
+) -> dict[str, Any]:
+    """The cotangents of `rates`, `levels`, `y0` and `times`, from those of the numbers and of a kernel's states."""
+    y0 = jnp.zeros((*by_numbers.shape[:1], len(task.kinds), len(task.columns)), by_numbers.dtype)
+    for name, row in (("V", 7), ("I", 8)):
+        if name in task.columns:
+            y0 = y0.at[..., task.columns.index(name)].set(by_numbers[:, row])
+    return {
+        "rates": as_shared(by_numbers[:, :3], like.rates),
+        "levels": as_shared(by_numbers[:, 3:7], like.levels),
+        "y0": as_shared(y0, like.y0),
+        "times": None if inputs.times is None else as_shared(_by_queries(task, inputs, trace, by_columns), like.times),
+    }
+
+
+def _by_queries(task: NativeTask, inputs: Any, trace: Any, by_columns: Array) -> Array:
+    """What query times receive: how fast the states move that depend on them."""
+    leak, coupling, decay = (inputs.rates[:, row, :, None] for row in range(3))
+    drive, states = inputs.levels[:, 0, :, None], trace.states
+    v = states[..., 0]
+    i = states[..., 1] if states.shape[-1] > 1 else jnp.zeros_like(v)
+    moves = [drive - leak * v + coupling * i, -decay * i]
+    if states.shape[-1] > 2:
+        rests = states[..., 2] > 0
+        stands = [jnp.asarray([bool(kind & bit) for kind in task.kinds])[:, None] for bit in (_HOLDS_V, _HOLDS_I)]
+        moves = [jnp.where(rests & held, 0, move) for held, move in zip(stands, moves, strict=True)]
+        moves += [jnp.where(rests, -1, jnp.zeros_like(v)), jnp.zeros_like(v)]
+    total = sum(by_columns[..., column] * move for column, move in enumerate(moves[: states.shape[-1]]))
+    return jnp.sum(total, axis=1)
