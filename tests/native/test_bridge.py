@@ -386,6 +386,13 @@ def settings(tmp_path_factory):
     return settings
 
 
+@pytest.mark.slow
+def test_of_two_processes_that_want_the_same_kernel_one_compiles_it(tmp_path):
+    code = CALL_SCALE + "    print(scaled('float32'), compiled())"
+    both = [start(code, EVENTSNN_CACHE_DIR=str(tmp_path)) for _ in range(2)]
+    assert sorted(output(process) for process in both) == [f"{RESULT} False", f"{RESULT} True"]
+
+
 def stored_files(settings) -> list[Path]:
     return sorted(path for path in Path(settings["EVENTSNN_CACHE_DIR"]).rglob("*") if path.is_file())
 

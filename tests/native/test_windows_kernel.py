@@ -80,6 +80,7 @@ def dense(engine, dtype=jnp.float64, **keywords):
     return net, jnp.asarray(x, dtype)
 
 
+@pytest.mark.slow
 def test_a_matrix_of_delays_with_a_mask_gives_spikes_and_gradients_as_xla():
     expected, record = dense_by_xla()
     got, own = gradients(*dense("native"))

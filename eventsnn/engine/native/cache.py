@@ -6,10 +6,11 @@ another folder. Only the few last used folders are kept. The place is `$EVENTSNN
 `$XDG_CACHE_HOME/eventsnn`, else `~/.cache/eventsnn`. If it cannot be used, kernels are compiled in each process.
 
 A file holds an object file as LLVM made it. It is written under another name and then renamed, so several processes may
-compile the same kernel at once. Each is loaded into a code generator of its own; equal names of functions in two
+write the same kernel at once. Each is loaded into a code generator of its own; equal names of functions in two
 kernels do not meet.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -17,7 +18,9 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,11 @@ import llvmlite.binding as llvm
 import numba
 from numba.core.registry import cpu_target
 from numba.core.runtime.nrt import rtsys
+
+try:
+    import fcntl
+except ImportError:
+    fcntl: Any = None
 
 from eventsnn.engine.native import symbols  # noqa: F401, declares what cached kernels refer to
 
@@ -111,6 +119,26 @@ class StoredKernel:
             return None
         _engines.append(engine)
         return address or None
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Other processes that want to compile the same kernel wait meanwhile, and then find it stored.
+
+        Where locks of files are not to be had, as on Windows, all compile it.
+        """
+        try:
+            # The system gives a lock back when its process ends, however it ends.
+            path = Path(tempfile.gettempdir()) / f"eventsnn-{os.getuid()}-{self.state}-{self.name}.lock"
+            file = path.open("w")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except (OSError, AttributeError):
+            yield
+            return
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            file.close()
 
     def save(self, form: tuple[str, list[str], bytes] | None) -> None:
         """Write `Handler.stored_form()` to disk; without success, nothing happens."""

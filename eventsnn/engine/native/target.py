@@ -38,11 +38,14 @@ A kernel takes nothing from outside this folder: the cache on disk notices chang
 raises `NativeUnavailable` where a kernel cannot be had.
 """
 
+import contextlib
+import gc
 import importlib
 import importlib.util
 import re
 import threading
 import warnings
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -95,12 +98,31 @@ class Kernel:
         module, function = self.build.split(":")
         stored = cache.StoredKernel(name, module)
         address = stored.load()
-        if address is None:
-            build = getattr(importlib.import_module(module), function)
-            handler = importlib.import_module("eventsnn.engine.native.handler").Handler(name, build(dtype))
-            stored.save(handler.stored_form())
-            address = handler.address
+        if address is not None:
+            return address
+        with stored.alone():
+            # Another process may have compiled it meanwhile.
+            address = stored.load()
+            if address is None:
+                build = getattr(importlib.import_module(module), function)
+                outermost = importlib.import_module("eventsnn.engine.native.handler")
+                with _without_collections():
+                    handler = outermost.Handler(name, build(dtype))
+                stored.save(handler.stored_form())
+                address = handler.address
         return address
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Compilation makes millions of objects, nearly all without cycles; to look for these takes a sixth of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _reason(kernel: str, error: Exception) -> str:
