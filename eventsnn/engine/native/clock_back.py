@@ -13,6 +13,7 @@ Nothing is stored on the way but the log: 4 bytes for each event and 28 for each
 
 import numpy as np
 
+from eventsnn.engine.native.block import set_places
 from eventsnn.engine.native.clock_rates import keep_states, rates_of_one, rates_of_stretch, states_behind
 from eventsnn.engine.native.compiled import compiled, fast
 from eventsnn.engine.native.interrupt import INTERRUPTED, interrupts
@@ -39,74 +40,22 @@ from eventsnn.engine.native.kinds import (
     VRESET,
 )
 from eventsnn.engine.native.linear import coefficients
-from eventsnn.engine.native.scratch import matrix_at, room, vector_at
 from eventsnn.engine.native.sweep import width_of
-from eventsnn.engine.native.words_back import (
-    ANY_JUMPS,
-    ARRIVAL_ROWS,
-    ARRIVAL_TIMES,
-    BY_ARRIVALS,
-    BY_DELAYS,
-    BY_DRIVE,
-    BY_GIVEN,
-    BY_NUMBERS,
-    BY_RATES,
-    BY_WEIGHTS,
-    CAPACITY,
-    CHANNELS,
-    COEFS,
-    CT_STATES,
-    CT_TIMES,
-    CURRENTS,
-    DELAYS,
-    ENDS,
-    FREE_CURRENTS,
-    GIVEN,
-    GROUPS,
-    INFO,
-    KINDS,
-    LI,
-    LOG,
-    LV,
-    N_ARRIVALS,
-    N_GROUPS,
-    N_KEPT,
-    N_QUERIES,
-    N_SPECIAL,
-    NEURONS,
-    NUMBERS_AT,
-    OWED,
-    OWED_AT,
-    PAST_V,
-    PLACE,
-    QUERIES,
-    RECEIVED,
-    RESTING,
-    RESTS_SINCE,
-    ROWS,
-    SIDE_I,
-    SIDE_T,
-    SIDE_V,
-    SPECIAL,
-    TIMES,
-    WEIGHTS,
-    WORDS,
-    N,
-)
+from eventsnn.engine.native.words_back import BACK
 
 
 @fast
-def add_drive(by_drive, lv, gain):
+def add_drive(by_drive, lv, low, high, gain):
     """What drives receive from a stretch. This is a loop of its own, since LLVM vectorises none over five arrays."""
-    for j in range(lv.shape[0]):
+    for j in range(low, high):
         by_drive[j] += gain * lv[j]
 
 
 @fast
-def back_through_row(lv, li, weights, by_weights, keep, feed, fade, r, b):
+def back_through_row(lv, li, weights, by_weights, low, high, keep, feed, fade, r, b):
     """The adjoint back over a stretch to an arrival that acts on I; gives what the time of the arrival receives."""
     total = keep - keep
-    for j in range(lv.shape[0]):
+    for j in range(low, high):
         y = fade * li[j] + feed * lv[j]
         x = keep * lv[j]
         lv[j] = x
@@ -117,124 +66,109 @@ def back_through_row(lv, li, weights, by_weights, keep, feed, fade, r, b):
 
 
 @fast
-def back(lv, li, by_drive, keep, feed, fade, gain):
+def back(lv, li, by_drive, low, high, keep, feed, fade, gain):
     """The adjoint back over a stretch."""
-    for j in range(lv.shape[0]):
+    for j in range(low, high):
         by_drive[j] += gain * lv[j]
         li[j] = fade * li[j] + feed * lv[j]
         lv[j] = keep * lv[j]
 
 
+_NUMBERS, _OF_NEURONS = BACK.span("numbers", "by_numbers"), BACK.span("lv", "groups")
+_RECEIVED = BACK.span("received")
+
+
 @compiled
-def set_out_back(m, place):
+def set_out_back(run, place):
     """Give every array of the run its place; gives where the memory ends."""
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    for word in range(NUMBERS_AT, RECEIVED + 1):
-        s[word] = place
-        if word <= BY_NUMBERS:
-            place += room(NUMBERS * n)
-        else:
-            place += room(4 * n if word == COEFS else s[CAPACITY] if word == RECEIVED else n + 1)
+    n = run.n
+    for span, count in ((_NUMBERS, NUMBERS * n), (_OF_NEURONS, n + 1), (_RECEIVED, run.capacity)):
+        place = set_places(run, span, count, place)
     return place
 
 
 @compiled
-def move_side(m, j, until, v0, i0, rates):
+def move_side(run, j, until, v0, i0, rates):
     """The adjoint of a special neuron back to `until`, where its state is `v0` and `i0`."""
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    numbers, by = matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64), matrix_at(s[BY_NUMBERS], NUMBERS, n, np.float64)
-    side_v, side_i = vector_at(s[SIDE_V], n, np.float64), vector_at(s[SIDE_I], n, np.float64)
-    side_t, kinds = vector_at(s[SIDE_T], n, np.float64), vector_at(s[KINDS], n, np.int32)
-    dt = side_t[j] - until
+    dt = run.side_t[j] - until
     if dt <= 0:
         return
-    side_t[j] = until
-    keep, feed, fade, gain = coefficients(dt, numbers[LEAK, j], numbers[COUPLING, j], numbers[DECAY, j])
-    v, i = side_v[j], side_i[j]
-    rests = vector_at(s[RESTING], n, np.bool_)[j]
+    run.side_t[j] = until
+    keep, feed, fade, gain = coefficients(dt, run.numbers[LEAK, j], run.numbers[COUPLING, j], run.numbers[DECAY, j])
+    v, i = run.side_v[j], run.side_i[j]
+    rests = run.resting[j]
     if rates is not None:
-        stands_v, stands_i = rests and (kinds[j] & HOLDS_V) != 0, rests and (kinds[j] & HOLDS_I) != 0
-        rates_of_one(m, j, dt, v0, i0, v, i, stands_v, stands_i)
+        stands_v, stands_i = rests and (run.kinds[j] & HOLDS_V) != 0, rests and (run.kinds[j] & HOLDS_I) != 0
+        rates_of_one(run, j, dt, v0, i0, v, i, stands_v, stands_i)
     if rests:
         # I stands still only where V does.
-        if kinds[j] & HOLDS_I:
+        if run.kinds[j] & HOLDS_I:
             fade = 1.0
-        if kinds[j] & HOLDS_V:
+        if run.kinds[j] & HOLDS_V:
             keep, feed, gain = 1.0, 0.0, 0.0
-    by[DRIVE, j] += gain * v
-    side_i[j] = fade * i + feed * v
-    side_v[j] = keep * v
+    run.by_numbers[DRIVE, j] += gain * v
+    run.side_i[j] = fade * i + feed * v
+    run.side_v[j] = keep * v
 
 
 @compiled
-def take_aside(dtype, m, j, t):
+def take_aside(run, j, t):
     """Make a neuron special, if it is not."""
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    place = vector_at(s[PLACE], n, np.int64)
-    if place[j] < 0:
-        lv, li = vector_at(s[LV], n, dtype), vector_at(s[LI], n, dtype)
-        vector_at(s[SIDE_V], n, np.float64)[j], vector_at(s[SIDE_I], n, np.float64)[j] = lv[j], li[j]
-        vector_at(s[SIDE_T], n, np.float64)[j] = t
-        vector_at(s[RESTING], n, np.bool_)[j] = False
-        lv[j], li[j] = 0, 0
-        place[j] = s[N_SPECIAL]
-        vector_at(s[SPECIAL], n, np.int64)[s[N_SPECIAL]] = j
-        s[N_SPECIAL] += 1
+    if run.place[j] < 0:
+        run.side_v[j], run.side_i[j] = run.lv[j], run.li[j]
+        run.side_t[j] = t
+        run.resting[j] = False
+        run.lv[j], run.li[j] = 0, 0
+        run.place[j] = run.n_special
+        run.special[run.n_special] = j
+        run.n_special += 1
 
 
 @compiled
-def put_back(dtype, m):
+def put_back(run):
     """Special neurons that are not refractory are so no more: all are at the same event now."""
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    special, place = vector_at(s[SPECIAL], n, np.int64), vector_at(s[PLACE], n, np.int64)
-    resting = vector_at(s[RESTING], n, np.bool_)
+    special, place = run.special, run.place
+    resting = run.resting
     kept = 0
-    for k in range(s[N_SPECIAL]):
+    for k in range(run.n_special):
         j = special[k]
         if resting[j]:
             special[kept], place[j] = j, kept
             kept += 1
         else:
             place[j] = -1
-            vector_at(s[LV], n, dtype)[j] = vector_at(s[SIDE_V], n, np.float64)[j]
-            vector_at(s[LI], n, dtype)[j] = vector_at(s[SIDE_I], n, np.float64)[j]
-    s[N_SPECIAL] = kept
+            run.lv[j] = run.side_v[j]
+            run.li[j] = run.side_i[j]
+    run.n_special = kept
 
 
 @compiled
-def back_to_row(dtype, m, dt, until, row, place, rates):
+def back_to_row(run, dt, until, row, place, rates):
     """All neurons back to an arrival through `row`, or with `row` -1 to any other time; gives what the time receives.
 
     The states there are the `place`-th that are known, if `rates` are wanted.
     """
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    numbers, groups = matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64), vector_at(s[GROUPS], n + 1, np.int64)
-    lv, li = vector_at(s[LV], n, dtype), vector_at(s[LI], n, dtype)
-    by_drive, kinds = vector_at(s[BY_DRIVE], n, dtype), vector_at(s[KINDS], n, np.int32)
-    weights = matrix_at(s[WEIGHTS], s[ROWS], n, dtype)[max(row, 0)]
-    by_weights = matrix_at(s[BY_WEIGHTS], s[ROWS], n, dtype)[max(row, 0)]
+    numbers, groups = run.numbers, run.groups
+    lv, li = run.lv, run.li
+    by_drive, kinds = run.by_drive, run.kinds
+    weights = run.weights[max(row, 0)]
+    by_weights = run.by_weights[max(row, 0)]
     total = 0.0
     if rates is not None and dt > 0:
-        rates_of_stretch(dtype, m, dt, place)
-    for g in range(s[N_GROUPS]):
+        rates_of_stretch(run, dt, place)
+    for g in range(run.n_groups):
         low, high = groups[g], groups[g + 1]
         a, b, r = numbers[LEAK, low], numbers[COUPLING, low], numbers[DECAY, low]
         keep64, feed64, fade64, gain64 = coefficients(dt, a, b, r)
-        keep, feed, fade, gain = dtype(keep64), dtype(feed64), dtype(fade64), dtype(gain64)
-        if row >= 0 and not s[ANY_JUMPS]:
-            add_drive(by_drive[low:high], lv[low:high], gain)
+        keep, feed, fade, gain = run.dtype(keep64), run.dtype(feed64), run.dtype(fade64), run.dtype(gain64)
+        if row >= 0 and not run.any_jumps:
+            add_drive(by_drive, lv, low, high, gain)
             total += back_through_row(
-                lv[low:high], li[low:high], weights[low:high], by_weights[low:high], keep, feed, fade, dtype(r),
-                dtype(b),
-            )  # fmt: skip
+                lv, li, weights, by_weights, low, high, keep, feed, fade, run.dtype(r), run.dtype(b)
+            )
         elif dt > 0:
-            back(lv[low:high], li[low:high], by_drive[low:high], keep, feed, fade, gain)
-        if row >= 0 and s[ANY_JUMPS]:
+            back(lv, li, by_drive, low, high, keep, feed, fade, gain)
+        if row >= 0 and run.any_jumps:
             for j in range(low, high):
                 if kinds[j] & JUMPS:
                     by_weights[j] += lv[j]
@@ -242,31 +176,29 @@ def back_to_row(dtype, m, dt, until, row, place, rates):
                 else:
                     by_weights[j] += li[j]
                     total += weights[j] * (r * li[j] - b * lv[j])
-    if s[N_SPECIAL] > 0:
-        total += special_to_row(dtype, m, until, row, place, rates)
+    if run.n_special > 0:
+        total += special_to_row(run, until, row, place, rates)
     return total
 
 
 @compiled
-def special_to_row(dtype, m, until, row, place, rates):
+def special_to_row(run, until, row, place, rates):
     """The same for those that are special."""
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    numbers, kinds = matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64), vector_at(s[KINDS], n, np.int32)
-    special, resting = vector_at(s[SPECIAL], n, np.int64), vector_at(s[RESTING], n, np.bool_)
-    side_v, side_i = vector_at(s[SIDE_V], n, np.float64), vector_at(s[SIDE_I], n, np.float64)
-    owed, owed_at = vector_at(s[OWED], n, np.float64), vector_at(s[OWED_AT], n, np.float64)
-    eps, total = np.float64(np.finfo(dtype).eps), 0.0
-    for k in range(s[N_SPECIAL]):
+    numbers, kinds = run.numbers, run.kinds
+    special, resting = run.special, run.resting
+    side_v, side_i = run.side_v, run.side_i
+    owed, owed_at = run.owed, run.owed_at
+    eps, total = run.eps, 0.0
+    for k in range(run.n_special):
         j = special[k]
         v0, i0 = 0.0, 0.0
         if rates is not None:
-            past = matrix_at(s[PAST_V], 2 * place + 2, n, np.float64)
+            past = run.past
             v0, i0 = past[2 * place, j], past[2 * place + 1, j]
-        move_side(m, j, until, v0, i0, rates)
+        move_side(run, j, until, v0, i0, rates)
         if row < 0:
             continue
-        weight = np.float64(matrix_at(s[WEIGHTS], s[ROWS], n, dtype)[row, j])
+        weight = np.float64(run.weights[row, j])
         a, b, r, x, y = numbers[LEAK, j], numbers[COUPLING, j], numbers[DECAY, j], side_v[j], side_i[j]
         if owed[j] != 0 and weight != 0 and owed_at[j] - until <= 2 * width_of(owed_at[j], eps):
             # This arrival has lifted the neuron over its threshold.
@@ -277,84 +209,77 @@ def special_to_row(dtype, m, until, row, place, rates):
         stands = resting[j] and kinds[j] & HOLDS_V
         if kinds[j] & JUMPS:
             if not stands:
-                matrix_at(s[BY_WEIGHTS], s[ROWS], n, dtype)[row, j] += x
+                run.by_weights[row, j] += x
                 total += weight * a * x
         elif not (resting[j] and kinds[j] & HOLDS_I):
-            matrix_at(s[BY_WEIGHTS], s[ROWS], n, dtype)[row, j] += y
+            run.by_weights[row, j] += y
             total += weight * (r * y - (0.0 if stands else b * x))
-    put_back(dtype, m)
+    put_back(run)
     return total
 
 
 @compiled
-def back_through_spike(dtype, m, number, at_once, min_slope):
+def back_through_spike(run, number, at_once, min_slope):
     """The jump of the adjoint at a spike, whose neuron is special by now."""
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    numbers, by = matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64), matrix_at(s[BY_NUMBERS], NUMBERS, n, np.float64)
-    side_v, side_i = vector_at(s[SIDE_V], n, np.float64), vector_at(s[SIDE_I], n, np.float64)
-    resting, kinds = vector_at(s[RESTING], n, np.bool_), vector_at(s[KINDS], n, np.int32)
-    j = np.int64(vector_at(s[NEURONS], s[CAPACITY], np.int32)[number])
-    current = vector_at(s[CURRENTS], s[CAPACITY], np.float64)[number]
-    drive = numbers[COUPLING, j] * current + numbers[DRIVE, j]
-    received = vector_at(s[RECEIVED], s[CAPACITY], np.float64)[number]
-    if not (resting[j] and kinds[j] & HOLDS_V):
-        received -= side_v[j] * (drive - numbers[LEAK, j] * numbers[VRESET, j])
-    if resting[j] and kinds[j] & HOLDS_I:
-        received -= side_i[j] * numbers[DECAY, j] * current
-    by[VRESET, j] += side_v[j]
+    j = np.int64(run.neurons[number])
+    current = run.currents[number]
+    drive = run.numbers[COUPLING, j] * current + run.numbers[DRIVE, j]
+    received = run.received[number]
+    if not (run.resting[j] and run.kinds[j] & HOLDS_V):
+        received -= run.side_v[j] * (drive - run.numbers[LEAK, j] * run.numbers[VRESET, j])
+    if run.resting[j] and run.kinds[j] & HOLDS_I:
+        received -= run.side_i[j] * run.numbers[DECAY, j] * current
+    run.by_numbers[VRESET, j] += run.side_v[j]
     if at_once:
-        owed, owed_at = vector_at(s[OWED], n, np.float64), vector_at(s[OWED_AT], n, np.float64)
-        owed[j], owed_at[j] = received, vector_at(s[TIMES], s[CAPACITY], np.float64)[number]
-        side_v[j] = 0
+        run.owed[j], run.owed_at[j] = received, run.times[number]
+        run.side_v[j] = 0
     else:
-        slope = drive - numbers[LEAK, j] * numbers[THRESH, j]
+        slope = drive - run.numbers[LEAK, j] * run.numbers[THRESH, j]
         if abs(slope) < min_slope:
             slope = min_slope if slope >= 0 else -min_slope
-        side_v[j] = -received / slope
-        by[THRESH, j] += received / slope
-    resting[j] = False
+        run.side_v[j] = -received / slope
+        run.by_numbers[THRESH, j] += received / slope
+    run.resting[j] = False
 
 
 @compiled
-def back_into_rest(dtype, m, number, t):
+def back_into_rest(run, number, t):
     """The end of a refractory time, from behind: from here on the neuron rests."""
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    numbers, by = matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64), matrix_at(s[BY_NUMBERS], NUMBERS, n, np.float64)
-    kinds, owed = vector_at(s[KINDS], n, np.int32), vector_at(s[OWED], n, np.float64)
-    j = np.int64(vector_at(s[NEURONS], s[CAPACITY], np.int32)[number])
-    current = vector_at(s[FREE_CURRENTS], s[CAPACITY], np.float64)[number]
-    x, y = vector_at(s[SIDE_V], n, np.float64)[j], vector_at(s[SIDE_I], n, np.float64)[j]
-    got = owed[j]
-    owed[j] = 0
-    if kinds[j] & HOLDS_V:
-        got -= x * (numbers[COUPLING, j] * current + numbers[DRIVE, j] - numbers[LEAK, j] * numbers[VRESET, j])
-    if kinds[j] & HOLDS_I:
-        got += y * numbers[DECAY, j] * current
-    vector_at(s[RECEIVED], s[CAPACITY], np.float64)[number] += got
-    by[TREF, j] += got
-    vector_at(s[RESTING], n, np.bool_)[j] = True
-    vector_at(s[RESTS_SINCE], n, np.int64)[j] = number
+    j = np.int64(run.neurons[number])
+    current = run.free_currents[number]
+    x, y = run.side_v[j], run.side_i[j]
+    got = run.owed[j]
+    run.owed[j] = 0
+    if run.kinds[j] & HOLDS_V:
+        got -= x * (
+            run.numbers[COUPLING, j] * current + run.numbers[DRIVE, j] - run.numbers[LEAK, j] * run.numbers[VRESET, j]
+        )
+    if run.kinds[j] & HOLDS_I:
+        got += y * run.numbers[DECAY, j] * current
+    run.received[number] += got
+    run.by_numbers[TREF, j] += got
+    run.resting[j] = True
+    run.rests_since[j] = number
 
 
 @compiled
-def take_answers(dtype, m, q):
+def take_answers(run, q):
     """What the states at the q-th query receive."""
-    s = vector_at(m, WORDS, np.int64)
-    n, channels = s[N], s[CHANNELS]
-    lv, li, place = vector_at(s[LV], n, dtype), vector_at(s[LI], n, dtype), vector_at(s[PLACE], n, np.int64)
-    side_v, side_i = vector_at(s[SIDE_V], n, np.float64), vector_at(s[SIDE_I], n, np.float64)
-    by_states = matrix_at(s[CT_STATES], n, s[N_QUERIES] * channels, dtype)
-    rests_since, received = vector_at(s[RESTS_SINCE], n, np.int64), vector_at(s[RECEIVED], s[CAPACITY], np.float64)
-    by_numbers, resting = matrix_at(s[BY_NUMBERS], NUMBERS, n, np.float64), vector_at(s[RESTING], n, np.bool_)
+    n, channels = run.n, run.channels
+    lv, li, place = run.lv, run.li, run.place
+    side_v, side_i = run.side_v, run.side_i
+    by_states = run.ct_states
+    rests_since, received = run.rests_since, run.received
+    by_numbers, resting = run.by_numbers, run.resting
     for j in range(n):
+        # Neurons come first in `by_states`, then queries, then channels.
+        answer = (j * run.n_queries + q) * channels
         if channels > 2 and place[j] >= 0 and resting[j]:
             # What is left of a refractory time grows with the time of its spike.
-            received[rests_since[j]] += by_states[j, q * channels + 2]
-            by_numbers[TREF, j] += by_states[j, q * channels + 2]
-        by_v = by_states[j, q * channels]
-        by_i = by_states[j, q * channels + 1] if channels > 1 else dtype(0)
+            received[rests_since[j]] += by_states[answer + 2]
+            by_numbers[TREF, j] += by_states[answer + 2]
+        by_v = by_states[answer]
+        by_i = by_states[answer + 1] if channels > 1 else run.dtype(0)
         if place[j] < 0:
             lv[j] += by_v
             li[j] += by_i
@@ -364,69 +289,64 @@ def take_answers(dtype, m, q):
 
 
 @compiled
-def begin_back(dtype, m):
+def begin_back(run):
     """Everything as it is at the end of the run."""
-    s = vector_at(m, WORDS, np.int64)
-    n, count = s[N], np.int64(vector_at(s[INFO], 2, np.int32)[0])
-    given, numbers = matrix_at(s[GIVEN], NUMBERS, n, dtype), matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64)
-    by, groups = matrix_at(s[BY_NUMBERS], NUMBERS, n, np.float64), vector_at(s[GROUPS], n + 1, np.int64)
-    lv, li, by_drive = vector_at(s[LV], n, dtype), vector_at(s[LI], n, dtype), vector_at(s[BY_DRIVE], n, dtype)
-    place, owed = vector_at(s[PLACE], n, np.int64), vector_at(s[OWED], n, np.float64)
-    kinds, by_arrivals = vector_at(s[KINDS], n, np.int32), vector_at(s[BY_ARRIVALS], s[N_ARRIVALS], dtype)
-    by_delays = vector_at(s[BY_DELAYS], s[ROWS], dtype)
-    s[ANY_JUMPS], s[N_SPECIAL], s[N_GROUPS] = 0, 0, 0
+    n, count = run.n, np.int64(run.info[0])
+    given, numbers = run.given, run.numbers
+    by, groups = run.by_numbers, run.groups
+    lv, li, by_drive = run.lv, run.li, run.by_drive
+    place, owed = run.place, run.owed
+    kinds, by_arrivals = run.kinds, run.by_arrivals
+    by_delays = run.by_delays
+    run.any_jumps, run.n_special, run.n_groups = 0, 0, 0
     for j in range(n):
         for row in range(NUMBERS):
             numbers[row, j], by[row, j] = given[row, j], 0
         lv[j], li[j], by_drive[j], place[j], owed[j] = 0, 0, 0, -1, 0
         if kinds[j] & JUMPS:
-            s[ANY_JUMPS] = 1
+            run.any_jumps = 1
         same = j > 0
         for row in range(DECAY + 1):
             same = same and numbers[row, j] == numbers[row, j - 1]
         if not same:
-            groups[s[N_GROUPS]] = j
-            s[N_GROUPS] += 1
-    groups[s[N_GROUPS]] = n
-    for k in range(s[N_ARRIVALS]):
+            groups[run.n_groups] = j
+            run.n_groups += 1
+    groups[run.n_groups] = n
+    for k in range(run.n_arrivals):
         by_arrivals[k] = 0
-    for k in range(s[ROWS]):
+    for k in range(run.rows):
         by_delays[k] = 0
-    received, by_times = vector_at(s[RECEIVED], count, np.float64), vector_at(s[CT_TIMES], count, dtype)
+    received, by_times = run.received, run.ct_times
     for k in range(count):
         received[k] = by_times[k]
 
 
 @compiled
-def run_backward(dtype, m, rates):
+def run_backward(run, rates):
     """The way back of one run; gives 0, or `INTERRUPTED`. Without `rates`, which are `None` then, these receive 0."""
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    begin_back(dtype, m)
-    ends, log = vector_at(s[ENDS], 2, dtype), vector_at(s[LOG], 2**40, np.int32)
-    arrival_times, rows = vector_at(s[ARRIVAL_TIMES], s[N_ARRIVALS], dtype), vector_at(s[ARRIVAL_ROWS], 2**40, np.int32)
-    times, neurons = vector_at(s[TIMES], s[CAPACITY], np.float64), vector_at(s[NEURONS], s[CAPACITY], np.int32)
-    delays, queries = vector_at(s[DELAYS], s[ROWS], dtype), vector_at(s[QUERIES], s[N_QUERIES], dtype)
-    numbers, received = (
-        matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64),
-        vector_at(s[RECEIVED], s[CAPACITY], np.float64),
-    )
-    by_arrivals, by_delays = vector_at(s[BY_ARRIVALS], s[N_ARRIVALS], dtype), vector_at(s[BY_DELAYS], s[ROWS], dtype)
-    kinds, free_currents = vector_at(s[KINDS], n, np.int32), vector_at(s[FREE_CURRENTS], s[CAPACITY], np.float64)
-    currents = vector_at(s[CURRENTS], s[CAPACITY], np.float64)
+    n = run.n
+    begin_back(run)
+    log = run.log
+    arrival_times, rows = run.arrival_times, run.arrival_rows
+    times, neurons = run.times, run.neurons
+    delays, queries = run.delays, run.queries
+    numbers, received = run.numbers, run.received
+    by_arrivals, by_delays = run.by_arrivals, run.by_delays
+    kinds, free_currents = run.kinds, run.free_currents
+    currents = run.currents
     which, begins, place = np.int64(0), np.int64(0), np.int64(0)
     if rates is not None:
-        keep_states(dtype, m)
-        which = s[N_KEPT]
-        begins = np.int64(vector_at(s[INFO], 2, np.int32)[1])
-    t, min_slope, signals = 2 * np.float64(ends[0]), np.float64(ends[1]), interrupts()
-    for entry in range(np.int64(vector_at(s[INFO], 2, np.int32)[1]) - 1, -1, -1):
+        keep_states(run)
+        which = run.n_kept
+        begins = np.int64(run.info[1])
+    t, min_slope, signals = 2 * np.float64(run.ends[0]), np.float64(run.ends[1]), interrupts()
+    for entry in range(np.int64(run.info[1]) - 1, -1, -1):
         if interrupts() != signals:
             return INTERRUPTED
         if rates is not None:
             while entry < begins:
                 which -= 1
-                begins = states_behind(dtype, m, which, begins)
+                begins = states_behind(run, which, begins)
                 place = 0
                 for other in range(begins, entry + 1):
                     place += 1 if np.int64(log[other]) & 7 <= ARRIVAL or np.int64(log[other]) & 7 == QUERY else 0
@@ -434,15 +354,15 @@ def run_backward(dtype, m, rates):
         if kind == SPIKE or kind == INSTANT or kind == FREE:
             j = np.int64(neurons[number])
             te = times[number] + (numbers[TREF, j] if kind == FREE else 0.0)
-            take_aside(dtype, m, j, t)
+            take_aside(run, j, t)
             if kind != FREE:
-                move_side(m, j, te, numbers[VRESET, j], currents[number], rates)
+                move_side(run, j, te, numbers[VRESET, j], currents[number], rates)
             elif kinds[j] & HOLDS_V:
-                move_side(m, j, te, numbers[VRESET, j], free_currents[number], rates)
+                move_side(run, j, te, numbers[VRESET, j], free_currents[number], rates)
             if kind == FREE:
-                back_into_rest(dtype, m, number, te)
+                back_into_rest(run, number, te)
             else:
-                back_through_spike(dtype, m, number, kind == INSTANT, min_slope)
+                back_through_spike(run, number, kind == INSTANT, min_slope)
             continue
         if kind == QUERY:
             te, row = np.float64(queries[number]), np.int64(-1)
@@ -453,26 +373,26 @@ def run_backward(dtype, m, rates):
             row = np.int64(neurons[number])
             te = times[number] + np.float64(delays[row])
         te = min(te, t)
-        got = back_to_row(dtype, m, t - te, te, row, place, rates)
+        got = back_to_row(run, t - te, te, row, place, rates)
         t = te
         place -= 1
         if kind == QUERY:
-            take_answers(dtype, m, number)
+            take_answers(run, number)
         else:
             by_delays[row] += got
             if kind == INPUT:
                 by_arrivals[number] = got
             else:
                 received[number] += got
-    back_to_row(dtype, m, t, 0.0, -1, 0, rates)
-    by, out = matrix_at(s[BY_NUMBERS], NUMBERS, n, np.float64), matrix_at(s[BY_GIVEN], NUMBERS, n, dtype)
-    lv, li, by_drive = vector_at(s[LV], n, dtype), vector_at(s[LI], n, dtype), vector_at(s[BY_DRIVE], n, dtype)
+    back_to_row(run, t, 0.0, -1, 0, rates)
+    by, out = run.by_numbers, run.by_given
+    lv, li, by_drive = run.lv, run.li, run.by_drive
     for j in range(n):
         by[V0, j], by[I0, j] = lv[j], li[j]
         by[DRIVE, j] += by_drive[j]
         if rates is not None:
             for row in range(DECAY + 1):
-                by[row, j] = matrix_at(s[BY_RATES], 3, n, np.float64)[row, j]
+                by[row, j] = run.by_rates[row, j]
         for row in range(NUMBERS):
             out[row, j] = by[row, j]
     return 0

@@ -4,8 +4,7 @@ import numpy as np
 
 from eventsnn.engine.native import clock
 from eventsnn.engine.native import clock_back as back
-from eventsnn.engine.native import words as names
-from eventsnn.engine.native import words_back as words_of
+from eventsnn.engine.native.block import array_at
 from eventsnn.engine.native.clock_rates import set_out_rates
 from eventsnn.engine.native.compiled import compiled
 from eventsnn.engine.native.frame import (
@@ -21,7 +20,9 @@ from eventsnn.engine.native.frame import (
 )
 from eventsnn.engine.native.interrupt import INTERRUPTED
 from eventsnn.engine.native.pool import allocate, free, spread
-from eventsnn.engine.native.scratch import row_of, vector_at
+from eventsnn.engine.native.scratch import row_of
+from eventsnn.engine.native.words import CLOCK, clock_block
+from eventsnn.engine.native.words_back import BACK, back_block
 
 # Status of an item: there was no memory for it.
 NO_MEMORY = 1
@@ -51,32 +52,34 @@ def forward(dtype):
     size = np.dtype(dtype).itemsize
     argument_sizes = (size, 4, size, size, size, 4, size)
     result_sizes = (size, 4, size, 4, 4, 4, size, 1, size, 4, 4, 4, 4, 4)
+    block_size, given, results_at = 8 * CLOCK.size, CLOCK.place("arrival_times"), CLOCK.place("times_out")
 
     @compiled
     def work(frame, item):
-        words = allocate(8 * names.WORDS)
+        words = allocate(block_size)
         if words == 0:
             return NO_MEMORY
-        s = vector_at(words, names.WORDS, np.int64)
-        s[names.N], s[names.CAPACITY] = length(argument(frame, 5), 1), length(result(frame, 0), 1)
-        s[names.N_ARRIVALS], s[names.N_QUERIES] = length(argument(frame, 0), 1), length(argument(frame, 6), 1)
-        s[names.CHANNELS] = length(result(frame, 8), 3)
-        s[names.RECURRENT], s[names.STOP_AFTER] = attribute(frame, 0), attribute(frame, 1)
+        run = clock_block(words, dtype)
+        run.n, run.capacity = length(argument(frame, 5), 1), length(result(frame, 0), 1)
+        run.n_arrivals, run.n_queries = length(argument(frame, 0), 1), length(argument(frame, 6), 1)
+        run.channels = length(result(frame, 8), 3)
+        run.recurrent, run.stop_after = attribute(frame, 0), attribute(frame, 1)
         for k in range(7):
-            s[names.ARRIVAL_TIMES + k] = row_of(argument(frame, k), item, argument_sizes[k])
-        s[names.UNWANTED] = 0
+            run.words[given + k] = row_of(argument(frame, k), item, argument_sizes[k])
         for k in range(14):
-            s[names.TIMES_OUT + k] = row_of(result(frame, k), item, result_sizes[k])
-            # Slopes, and the trace from the exact times to the log, have length 0 if they were not asked for.
-            if (k == 2 or 9 <= k <= 12) and length(result(frame, k), 1) == 0:
-                s[names.UNWANTED] |= 1 << k
-        arrays = allocate(clock.set_out(words, 0) + 64)
+            run.words[results_at + k] = row_of(result(frame, k), item, result_sizes[k])
+        # These have length 0 if they were not asked for.
+        run.unwanted = 0
+        for k, bit in ((2, 1), (9, 2), (11, 4), (12, 8)):
+            if length(result(frame, k), 1) == 0:
+                run.unwanted |= bit
+        arrays = allocate(clock.set_out(run, 0) + 64)
         if arrays == 0:
             free(words)
             return NO_MEMORY
-        clock.set_out(words, (arrays + 63) // 64 * 64)
-        t_end = np.float64(vector_at(row_of(argument(frame, 7), item, size), 1, dtype)[0])
-        status = clock.run_forward(dtype, words, t_end)
+        clock.set_out(run, (arrays + 63) // 64 * 64)
+        t_end = np.float64(array_at(row_of(argument(frame, 7), item, size), dtype)[0])
+        status = clock.run_forward(run, t_end)
         free(arrays)
         free(words)
         return status
@@ -103,39 +106,39 @@ def _backward(dtype, rates):
     results = expected((dtype, 3), (dtype, 2), (dtype, 2), (dtype, 3))
     size = np.dtype(dtype).itemsize
     argument_sizes = (size, 4, size, size, size, 4, size, size, 4, 4, 4, 4, 4, 4, size, size)
+    block_size, given, by_weights_at = 8 * BACK.size, BACK.place("arrival_times"), BACK.place("by_weights")
 
     @compiled
     def work(frame, item):
-        words = allocate(8 * words_of.WORDS)
+        words = allocate(block_size)
         if words == 0:
             return NO_MEMORY
-        s = vector_at(words, words_of.WORDS, np.int64)
+        run = back_block(words, dtype)
         samples, chunks = length(result(frame, 1), 0), length(result(frame, 0), 0)
-        s[words_of.N], s[words_of.CAPACITY] = length(argument(frame, 5), 1), length(argument(frame, 8), 1)
-        s[words_of.N_ARRIVALS], s[words_of.N_QUERIES] = length(argument(frame, 0), 1), length(argument(frame, 6), 1)
-        s[words_of.CHANNELS], s[words_of.ROWS] = length(argument(frame, 15), 3), length(argument(frame, 2), 1)
-        s[words_of.RECURRENT] = attribute(frame, 0)
-        s[words_of.BY_WEIGHTS] = row_of(result(frame, 0), item, size)
-        by_weights = vector_at(s[words_of.BY_WEIGHTS], s[words_of.ROWS] * s[words_of.N], dtype)
-        for k in range(by_weights.shape[0]):
+        run.n, run.capacity = length(argument(frame, 5), 1), length(argument(frame, 8), 1)
+        run.n_arrivals, run.n_queries = length(argument(frame, 0), 1), length(argument(frame, 6), 1)
+        run.channels, run.rows = length(argument(frame, 15), 3), length(argument(frame, 2), 1)
+        run.words[by_weights_at] = row_of(result(frame, 0), item, size)
+        by_weights = run.by_weights[0]
+        for k in range(run.rows * run.n):
             by_weights[k] = 0
-        end = back.set_out_back(words, 0)
+        end = back.set_out_back(run, 0)
         if rates is not None:
-            end = set_out_rates(words, end, length(argument(frame, 12), 1))
+            end = set_out_rates(run, end, length(argument(frame, 12), 1))
         arrays = allocate(end + 64)
         if arrays == 0:
             free(words)
             return NO_MEMORY
-        end = back.set_out_back(words, (arrays + 63) // 64 * 64)
+        end = back.set_out_back(run, (arrays + 63) // 64 * 64)
         if rates is not None:
-            set_out_rates(words, end, length(argument(frame, 12), 1))
+            set_out_rates(run, end, length(argument(frame, 12), 1))
         status = 0
         for sample in range(item * samples // chunks, (item + 1) * samples // chunks):
             for k in range(16):
-                s[words_of.ARRIVAL_TIMES + k] = row_of(argument(frame, k), sample, argument_sizes[k])
+                run.words[given + k] = row_of(argument(frame, k), sample, argument_sizes[k])
             for k in range(1, 4):
-                s[words_of.BY_WEIGHTS + k] = row_of(result(frame, k), sample, size)
-            status = back.run_backward(dtype, words, rates)
+                run.words[by_weights_at + k] = row_of(result(frame, k), sample, size)
+            status = back.run_backward(run, rates)
             if status != 0:
                 break
         free(arrays)

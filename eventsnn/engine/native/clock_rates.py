@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from eventsnn.engine.native.block import set_places
 from eventsnn.engine.native.compiled import compiled, fast
 from eventsnn.engine.native.kinds import (
     BLOCKS,
@@ -25,7 +26,6 @@ from eventsnn.engine.native.kinds import (
     INSTANT,
     JUMPS,
     LEAK,
-    NUMBERS,
     QUERY,
     SPIKE,
     TREF,
@@ -33,44 +33,8 @@ from eventsnn.engine.native.kinds import (
     VRESET,
 )
 from eventsnn.engine.native.linear import coefficients
-from eventsnn.engine.native.scratch import matrix_at, room, vector_at
 from eventsnn.engine.native.sweep import add_row, move
-from eventsnn.engine.native.words_back import (
-    ANY_JUMPS,
-    ARRIVAL_ROWS,
-    ARRIVAL_TIMES,
-    BY_RATES,
-    CAPACITY,
-    CURRENTS,
-    DELAYS,
-    FREE_CURRENTS,
-    GROUPS,
-    INFO,
-    KEPT_ENTRIES,
-    KEPT_REST,
-    KEPT_T,
-    KEPT_V,
-    KINDS,
-    LI,
-    LOG,
-    LV,
-    N_GROUPS,
-    N_KEPT,
-    N_OUT,
-    NEURONS,
-    NUMBERS_AT,
-    OUT,
-    OUT_AT,
-    OUT_REST,
-    OUT_T,
-    PAST_V,
-    QUERIES,
-    STEPS,
-    TIMES,
-    WEIGHTS,
-    WORDS,
-    N,
-)
+from eventsnn.engine.native.words_back import BACK
 
 
 @compiled
@@ -106,112 +70,102 @@ def _falling(x):
 
 
 @fast
-def add_rates(by_a, by_b, by_r, lv, li, v, i, d, keep_a, feed_a, gain_a, phi, feed_r, fade_r):
+def add_rates(by_a, by_b, by_r, lv, li, v, i, d, low, high, keep_a, feed_a, gain_a, phi, feed_r, fade_r):
     """What the numbers of all neurons receive from a stretch that begins with the states `v` and `i`."""
-    for j in range(lv.shape[0]):
+    for j in range(low, high):
         by_a[j] += lv[j] * (keep_a * v[j] + feed_a * i[j] + gain_a * d[j])
         by_b[j] += lv[j] * phi * i[j]
         by_r[j] += (lv[j] * feed_r + li[j] * fade_r) * i[j]
 
 
 @compiled
-def rates_of_stretch(dtype, m, dt, place):
+def rates_of_stretch(run, dt, place):
     """The same for a stretch from the `place`-th state that is known, before the adjoint moves through it."""
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    numbers, groups = matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64), vector_at(s[GROUPS], n + 1, np.int64)
-    by_rates, past = matrix_at(s[BY_RATES], 3, n, np.float64), matrix_at(s[PAST_V], 2 * place + 2, n, np.float64)
-    lv, li = vector_at(s[LV], n, dtype), vector_at(s[LI], n, dtype)
-    v, i = past[2 * place], past[2 * place + 1]
-    for g in range(s[N_GROUPS]):
+    numbers, groups = run.numbers, run.groups
+    by_rates = run.by_rates
+    lv, li = run.lv, run.li
+    v, i = run.past[2 * place], run.past[2 * place + 1]
+    for g in range(run.n_groups):
         low, high = groups[g], groups[g + 1]
         a, b, r = numbers[LEAK, low], numbers[COUPLING, low], numbers[DECAY, low]
         keep_a, feed_a, gain_a, phi, feed_r = sensitivities(dt, a, b, r)
         add_rates(
-            by_rates[0, low:high], by_rates[1, low:high], by_rates[2, low:high], lv[low:high], li[low:high],
-            v[low:high], i[low:high], numbers[DRIVE, low:high], keep_a, feed_a, gain_a, phi, feed_r,
-            -dt * math.exp(-r * dt),
+            by_rates[0], by_rates[1], by_rates[2], lv, li, v, i, numbers[DRIVE], low, high, keep_a, feed_a, gain_a, phi,
+            feed_r, -dt * math.exp(-r * dt),
         )  # fmt: skip
 
 
 @compiled
-def rates_of_one(m, j, dt, v, i, by_v, by_i, stands_v, stands_i):
+def rates_of_one(run, j, dt, v, i, by_v, by_i, stands_v, stands_i):
     """The same for one neuron."""
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    numbers, by_rates = matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64), matrix_at(s[BY_RATES], 3, n, np.float64)
-    a, b, r, d = numbers[LEAK, j], numbers[COUPLING, j], numbers[DECAY, j], numbers[DRIVE, j]
+    a, b, r, d = run.numbers[LEAK, j], run.numbers[COUPLING, j], run.numbers[DECAY, j], run.numbers[DRIVE, j]
     keep_a, feed_a, gain_a, phi, feed_r = sensitivities(dt, a, b, r)
     if not stands_v:
-        by_rates[0, j] += by_v * (keep_a * v + feed_a * i + gain_a * d)
-        by_rates[1, j] += by_v * phi * i
-        by_rates[2, j] += by_v * feed_r * i
+        run.by_rates[0, j] += by_v * (keep_a * v + feed_a * i + gain_a * d)
+        run.by_rates[1, j] += by_v * phi * i
+        run.by_rates[2, j] += by_v * feed_r * i
     if not stands_i:
-        by_rates[2, j] -= by_i * dt * math.exp(-r * dt) * i
+        run.by_rates[2, j] -= by_i * dt * math.exp(-r * dt) * i
+
+
+_BY_RATES, _PAST, _KEPT = BACK.span("by_rates"), BACK.span("past"), BACK.span("kept")
+_KEPT_REST, _KEPT_AT, _OUT = BACK.span("kept_rest"), BACK.span("kept_t", "kept_entries"), BACK.span("out", "out_rest")
 
 
 @compiled
-def set_out_rates(m, place, entries):
+def set_out_rates(run, place, entries):
     """Places for all of this, for a log of up to `entries`; gives where the memory ends."""
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    s[STEPS] = int(math.sqrt(entries)) + 16
-    kept = entries // s[STEPS] + 2
-    for word, count in (
-        (BY_RATES, 3 * n), (PAST_V, 2 * n * (s[STEPS] + 1)), (KEPT_V, 2 * n * kept), (KEPT_REST, n * kept),
-        (KEPT_T, kept), (KEPT_ENTRIES, kept), (OUT, n), (OUT_AT, n), (OUT_T, n), (OUT_REST, n),
+    n = run.n
+    run.steps = int(math.sqrt(entries)) + 16
+    kept = entries // run.steps + 2
+    for span, count in (
+        (_BY_RATES, 3 * n), (_PAST, 2 * n * (run.steps + 1)), (_KEPT, 2 * n * kept), (_KEPT_REST, n * kept),
+        (_KEPT_AT, kept), (_OUT, n),
     ):  # fmt: skip
-        s[word] = place
-        place += room(count)
+        place = set_places(run, span, count, place)
     return place
 
 
 @compiled
-def _go(m, j, v, i, until):
+def _go(run, j, v, i, until):
     """One neuron that is apart from the others, forth to `until`."""
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    numbers, kinds = matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64), vector_at(s[KINDS], n, np.int32)
-    out_t, rests = vector_at(s[OUT_T], n, np.float64), vector_at(s[OUT_REST], n, np.bool_)[j]
-    dt = until - out_t[j]
+    rests = run.out_rest[j]
+    dt = until - run.out_t[j]
     if dt <= 0:
         return
-    out_t[j] = until
-    keep, feed, fade, gain = coefficients(dt, numbers[LEAK, j], numbers[COUPLING, j], numbers[DECAY, j])
-    if not (rests and kinds[j] & HOLDS_V):
-        v[j] = keep * v[j] + feed * i[j] + gain * numbers[DRIVE, j]
-    if not (rests and kinds[j] & HOLDS_I):
+    run.out_t[j] = until
+    keep, feed, fade, gain = coefficients(dt, run.numbers[LEAK, j], run.numbers[COUPLING, j], run.numbers[DECAY, j])
+    if not (rests and run.kinds[j] & HOLDS_V):
+        v[j] = keep * v[j] + feed * i[j] + gain * run.numbers[DRIVE, j]
+    if not (rests and run.kinds[j] & HOLDS_I):
         i[j] = fade * i[j]
 
 
 @compiled
-def replay(dtype, m, first, last, t, keep_all):
+def replay(run, first, last, t, keep_all):
     """Run the entries of the log from `first` to `last` again from the first state in `past`; gives the time.
 
     States after events of all neurons follow behind it if `keep_all`. Otherwise it is replaced, and kept now and then.
     """
-    s = vector_at(m, WORDS, np.int64)
-    n, capacity = s[N], s[CAPACITY]
-    numbers, kinds = matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64), vector_at(s[KINDS], n, np.int32)
-    groups, log = vector_at(s[GROUPS], n + 1, np.int64), vector_at(s[LOG], 2**40, np.int32)
-    past, kept = matrix_at(s[PAST_V], 2**40, n, np.float64), matrix_at(s[KEPT_V], 2**40, n, np.float64)
-    kept_rest, kept_t = matrix_at(s[KEPT_REST], 2**40, n, np.bool_), vector_at(s[KEPT_T], 2**40, np.float64)
-    kept_entries = vector_at(s[KEPT_ENTRIES], 2**40, np.int64)
-    out, out_at = vector_at(s[OUT], n, np.int64), vector_at(s[OUT_AT], n, np.int64)
-    out_t, out_rest = vector_at(s[OUT_T], n, np.float64), vector_at(s[OUT_REST], n, np.bool_)
-    times, neurons = vector_at(s[TIMES], capacity, np.float64), vector_at(s[NEURONS], capacity, np.int32)
-    currents, free_currents = (
-        vector_at(s[CURRENTS], capacity, np.float64), vector_at(s[FREE_CURRENTS], capacity, np.float64),
-    )  # fmt: skip
-    arrival_times, rows = vector_at(s[ARRIVAL_TIMES], 2**40, dtype), vector_at(s[ARRIVAL_ROWS], 2**40, np.int32)
-    delays, queries = vector_at(s[DELAYS], 2**40, dtype), vector_at(s[QUERIES], 2**40, dtype)
+    n = run.n
+    numbers, kinds = run.numbers, run.kinds
+    groups, log = run.groups, run.log
+    past, kept = run.past, run.kept
+    kept_rest, kept_t = run.kept_rest, run.kept_t
+    kept_entries = run.kept_entries
+    out, out_at = run.out, run.out_at
+    out_t, out_rest = run.out_t, run.out_rest
+    times, neurons = run.times, run.neurons
+    currents, free_currents = run.currents, run.free_currents
+    arrival_times, rows = run.arrival_times, run.arrival_rows
+    delays, queries = run.delays, run.queries
     place, events = 0, 0
-    s[N_OUT] = 0
+    run.n_out = 0
     for j in range(n):
         out_at[j] = -1
         if out_rest[j]:
-            out[s[N_OUT]], out_at[j], out_t[j] = j, s[N_OUT], t
-            s[N_OUT] += 1
+            out[run.n_out], out_at[j], out_t[j] = j, run.n_out, t
+            run.n_out += 1
     for entry in range(first, last):
         kind, number = np.int64(log[entry]) & 7, np.int64(log[entry]) >> 3
         v, i = past[2 * place], past[2 * place + 1]
@@ -219,16 +173,16 @@ def replay(dtype, m, first, last, t, keep_all):
             j = np.int64(neurons[number])
             if out_at[j] < 0:
                 # Its state in `past` stays that after the last event of all: this one goes on in the row behind.
-                out[s[N_OUT]], out_at[j], out_t[j] = j, s[N_OUT], t
-                s[N_OUT] += 1
+                out[run.n_out], out_at[j], out_t[j] = j, run.n_out, t
+                run.n_out += 1
             if kind == FREE:
                 if kinds[j] & HOLDS_V:
                     out_t[j] = times[number] + numbers[TREF, j]
-                    past[2 * s[STEPS], j], past[2 * s[STEPS] + 1, j] = numbers[VRESET, j], free_currents[number]
+                    past[2 * run.steps, j], past[2 * run.steps + 1, j] = numbers[VRESET, j], free_currents[number]
                 out_rest[j] = False
             else:
                 out_t[j] = times[number]
-                past[2 * s[STEPS], j], past[2 * s[STEPS] + 1, j] = numbers[VRESET, j], currents[number]
+                past[2 * run.steps, j], past[2 * run.steps + 1, j] = numbers[VRESET, j], currents[number]
                 out_rest[j] = numbers[TREF, j] > 0
             continue
         if kind == QUERY:
@@ -241,31 +195,31 @@ def replay(dtype, m, first, last, t, keep_all):
             te = times[number] + np.float64(delays[row])
         te = max(te, t)
         target = place + 1 if keep_all else place
-        apart_v, apart_i = past[2 * s[STEPS]], past[2 * s[STEPS] + 1]
+        apart_v, apart_i = past[2 * run.steps], past[2 * run.steps + 1]
         new_v, new_i = past[2 * target], past[2 * target + 1]
         for j in range(n):
             new_v[j], new_i[j] = v[j], i[j]
-        for g in range(s[N_GROUPS]):
+        for g in range(run.n_groups):
             low, high = groups[g], groups[g + 1]
             keep, feed, fade, gain = coefficients(
                 te - t, numbers[LEAK, low], numbers[COUPLING, low], numbers[DECAY, low]
             )
-            move(new_v[low:high], new_i[low:high], numbers[DRIVE, low:high], keep, feed, fade, gain)
-        for k in range(s[N_OUT]):
-            _go(m, out[k], apart_v, apart_i, te)
+            move(new_v, new_i, numbers[DRIVE], low, high, keep, feed, fade, gain)
+        for k in range(run.n_out):
+            _go(run, out[k], apart_v, apart_i, te)
             new_v[out[k]], new_i[out[k]] = apart_v[out[k]], apart_i[out[k]]
         if row >= 0:
-            weights = matrix_at(s[WEIGHTS], row + 1, n, dtype)[row]
-            if s[ANY_JUMPS]:
+            weights = run.weights[row]
+            if run.any_jumps:
                 for j in range(n):
                     if kinds[j] & JUMPS:
                         new_v[j] += weights[j]
                     else:
                         new_i[j] += weights[j]
             else:
-                add_row(new_i, weights)
+                add_row(new_i, weights, n)
         count = 0
-        for k in range(s[N_OUT]):
+        for k in range(run.n_out):
             j = out[k]
             if out_rest[j]:
                 if kinds[j] & (BLOCKS | HOLDS_V):
@@ -277,51 +231,49 @@ def replay(dtype, m, first, last, t, keep_all):
                 count += 1
             else:
                 out_at[j] = -1
-        s[N_OUT] = count
+        run.n_out = count
         place, t = target, te
         events += 1
-        if not keep_all and events % (s[STEPS] - 1) == 0:
-            where = s[N_KEPT]
+        if not keep_all and events % (run.steps - 1) == 0:
+            where = run.n_kept
             for j in range(n):
                 kept[2 * where, j], kept[2 * where + 1, j], kept_rest[where, j] = new_v[j], new_i[j], out_rest[j]
             kept_t[where], kept_entries[where] = t, entry + 1
-            s[N_KEPT] += 1
+            run.n_kept += 1
     return t
 
 
 @compiled
-def keep_states(dtype, m):
+def keep_states(run):
     """The first pass."""
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    numbers, by_rates = matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64), matrix_at(s[BY_RATES], 3, n, np.float64)
-    past, kept = matrix_at(s[PAST_V], 2, n, np.float64), matrix_at(s[KEPT_V], 2, n, np.float64)
-    kept_rest, out_rest = matrix_at(s[KEPT_REST], 1, n, np.bool_), vector_at(s[OUT_REST], n, np.bool_)
+    n = run.n
+    numbers, by_rates = run.numbers, run.by_rates
+    past, kept = run.past, run.kept
+    kept_rest, out_rest = run.kept_rest, run.out_rest
     for j in range(n):
         past[0, j], past[1, j] = numbers[V0, j], numbers[I0, j]
         kept[0, j], kept[1, j] = numbers[V0, j], numbers[I0, j]
         kept_rest[0, j], out_rest[j] = False, False
         by_rates[0, j], by_rates[1, j], by_rates[2, j] = 0, 0, 0
-    vector_at(s[KEPT_T], 1, np.float64)[0] = 0
-    vector_at(s[KEPT_ENTRIES], 1, np.int64)[0] = 0
-    s[N_KEPT] = 1
-    replay(dtype, m, 0, np.int64(vector_at(s[INFO], 2, np.int32)[1]), 0.0, False)
+    run.kept_t[0] = 0
+    run.kept_entries[0] = 0
+    run.n_kept = 1
+    replay(run, 0, np.int64(run.info[1]), 0.0, False)
 
 
 @compiled
-def states_behind(dtype, m, which, last):
+def states_behind(run, which, last):
     """All states behind the one that was kept as number `which`, up to the entry `last`; gives its entry."""
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    past, kept = matrix_at(s[PAST_V], 2, n, np.float64), matrix_at(s[KEPT_V], 2 * which + 2, n, np.float64)
-    kept_rest, out_rest = matrix_at(s[KEPT_REST], which + 1, n, np.bool_), vector_at(s[OUT_REST], n, np.bool_)
+    n = run.n
+    past, kept = run.past, run.kept
+    kept_rest, out_rest = run.kept_rest, run.out_rest
     for j in range(n):
         past[0, j], past[1, j] = kept[2 * which, j], kept[2 * which + 1, j]
         out_rest[j] = kept_rest[which, j]
-    first = vector_at(s[KEPT_ENTRIES], which + 1, np.int64)[which]
+    first = run.kept_entries[which]
     # A neuron that rests is apart, where its state is as well.
-    apart = matrix_at(s[PAST_V], 2 * s[STEPS] + 2, n, np.float64)
+    apart = run.past
     for j in range(n):
-        apart[2 * s[STEPS], j], apart[2 * s[STEPS] + 1, j] = past[0, j], past[1, j]
-    replay(dtype, m, first, last, vector_at(s[KEPT_T], which + 1, np.float64)[which], True)
+        apart[2 * run.steps, j], apart[2 * run.steps + 1, j] = past[0, j], past[1, j]
+    replay(run, first, last, run.kept_t[which], True)
     return first

@@ -3,30 +3,30 @@
 `@compiled` is for ordinary functions, `@fast` for loops over neurons that LLVM is to vectorise. Both compile on first
 use, for the types they are called with. Only the outermost function of a kernel becomes machine code (`handler.py`).
 
-What a kernel costs in seconds of compilation, for a network of 256 neurons on one clock (270 lines, float32, measured
-with Numba 0.68 on one core, `import numba` not included):
+Most of the time of compilation is Numba's own, which is Python, and grows with the number of statements. What helped,
+for the forward kernel on one clock (87 functions, 900 lines, float32, Numba 0.68 on one core, in seconds):
 
-                                                                   forward   backward
-    machine code for each inner function, as Numba does it            10.7        2.9
-    machine code for the handler alone, as here                        6.0        1.2
-    and loops in place of assignments of arrays (see below)            3.9        0.9
-    from the cache                                                    0.03       0.01
+    as Numba compiles functions by default, with its arrays                        14.7
+    without garbage collection meanwhile (`target.py`)                             11.3
+    arrays as addresses in a block (`block.py`)                                     9.3
+    functions linked once into the kernel, not into each caller; fewer stages       6.5
+    from the cache                                                                  0.03
 
 Run time is 5 to 10 % lower as well, because LLVM sees the whole kernel at once.
 
 For authors of kernels: to assign an array to a part of another, `y[i] = x`, takes 2.7 s of compilation the first time
-and 0.2 s for each other combination of types; write a loop over the elements. `np.argsort` takes 1.5 s. `y[i] = 0`,
-`y += x`, `np.empty`, `min`, `max`, rows `x[i]` and functions of `math` take less than 0.1 s each.
-
-With `NUMBA_BOUNDSCHECK=1`, an index out of range is an error of XLA; without, it is a wrong result or a crash.
+and 0.2 s for each other combination of types; write a loop over the elements. `np.argsort` takes 1.5 s. `np.empty`,
+`min`, `max` and functions of `math` take less than 0.1 s each.
 """
 
 import inspect
 from typing import Any
 
 import numba
+from numba.core import typed_passes, untyped_passes
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler
+from numba.core.compiler import CompilerBase
+from numba.core.compiler_machinery import PassManager
 from numba.extending import intrinsic as numba_intrinsic
 
 OPTIONS: dict[str, Any] = dict(
@@ -58,10 +58,11 @@ class _InnerLibrary(JITCodeLibrary):
 
     codegen = _NoEnvironment()  # type: ignore[assignment]
 
-    def _optimize_final_module(self):
+    def _optimize_functions(self, ll_module):
         pass
 
-    def _finalize_final_module(self):
+    def finalize(self):
+        # The handler links everything, once. Numba links a function into each of its callers, with all that it calls.
         self._finalize_dynamic_globals()
         self._finalized = True
 
@@ -77,6 +78,18 @@ class HandlerLibrary(JITCodeLibrary):
     the functions of a process, and a linker takes equal names for equal functions.
     """
 
+    def finalize(self):
+        # The linker drops what nobody has used so far, so callers come first, and Numba's own functions at the end.
+        linked: dict[Any, None] = {}
+        waiting = list(self._linking_libraries)
+        while waiting:
+            library = waiting.pop()
+            if library not in linked:
+                linked[library] = None
+                waiting += getattr(library, "_linking_libraries", [])
+        self._linking_libraries = sorted(linked, key=lambda library: not isinstance(library, _InnerLibrary))
+        super().finalize()
+
     def _optimize_final_module(self):
         for function in self._final_module.functions:
             if not function.is_declaration and not function.name.startswith("cfunc."):
@@ -84,15 +97,38 @@ class HandlerLibrary(JITCodeLibrary):
         super()._optimize_final_module()
 
 
-def _compiler_into(library_type):
-    """Numba's compiler, with another type of library for the code it makes."""
+# The stages of compilation that the functions of a kernel need. Numba has as many again, for closures, generators,
+# `with`, loops over tuples of several types, array expressions and parallel loops: a tenth of the time.
+_STAGES = (
+    untyped_passes.TranslateByteCode,
+    untyped_passes.FixupArgs,
+    untyped_passes.IRProcessing,
+    untyped_passes.RewriteSemanticConstants,
+    untyped_passes.DeadBranchPrune,
+    untyped_passes.GenericRewrites,
+    untyped_passes.ReconstructSSA,
+    typed_passes.NopythonTypeInference,
+    typed_passes.PreLowerStripPhis,
+    typed_passes.IRLegalization,
+    typed_passes.AnnotateTypes,
+    typed_passes.NativeLowering,
+    typed_passes.NoPythonBackend,
+)
 
-    class IntoLibrary(Compiler):
+
+def _compiler_into(library_type) -> Any:
+    """Numba's compiler with these stages, and with another type of library for the code it makes."""
+
+    class IntoLibrary(CompilerBase):
         def define_pipelines(self):
             name = self.state.func_id.func_qualname
             self.state.library = library_type(self.state.targetctx.codegen(), name)
             self.state.library.enable_object_caching()
-            return super().define_pipelines()
+            stages = PassManager("kernel")
+            for stage in _STAGES:
+                stages.add_pass(stage, stage.__name__)
+            stages.finalize()
+            return [stages]
 
     return IntoLibrary
 

@@ -42,23 +42,25 @@ def sort_by_time(times, order, spare, count):
 
 
 @compiled
-def sort_evenly(times, t_end, order, places, spare):
-    """The numbers of the `times` up to `t_end`, so that these rise; gives how many there are.
+def sort_evenly(times, n_times, t_end, order, places, spare):
+    """The numbers of those of the `times` that are up to `t_end`, so that these rise; gives how many there are.
 
     Times that are spread over the run, as those of inputs are, fall into as many buckets as there are times, with a few
-    in each: 6 ns per time, where merging takes 35 for 8,000 of them. `places` has one entry more than the buckets.
+    in each: 6 ns per time, where merging takes 35 for 8,000 of them. `places` has two entries more than
+    there are times.
     """
-    buckets = places.shape[0] - 1
+    buckets = n_times + 1
     scale = buckets / t_end if t_end > 0 else 0.0
-    places[:] = 0
-    for k in range(times.shape[0]):
+    for bucket in range(buckets + 1):
+        places[bucket] = 0
+    for k in range(n_times):
         if times[k] <= t_end:
             places[min(int(times[k] * scale), buckets - 1) + 1] += 1
     for bucket in range(buckets):
         places[bucket + 1] += places[bucket]
     count = places[buckets]
     # Filled from behind, so that equal times stay in their order and `places` ends as where the buckets begin.
-    for k in range(times.shape[0] - 1, -1, -1):
+    for k in range(n_times - 1, -1, -1):
         if times[k] <= t_end:
             bucket = min(int(times[k] * scale), buckets - 1) + 1
             places[bucket] -= 1

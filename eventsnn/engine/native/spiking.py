@@ -15,7 +15,6 @@ from eventsnn.engine.native.kinds import (
     JUMPS,
     LEAK,
     NEVER,
-    NUMBERS,
     ONCE,
     OUTPUT,
     RESET_HIGH,
@@ -28,130 +27,72 @@ from eventsnn.engine.native.kinds import (
 from eventsnn.engine.native.linear import coefficients, crossing
 from eventsnn.engine.native.order import sort_by_time
 from eventsnn.engine.native.queries import answer_until, answer_until_apart, note_apart
-from eventsnn.engine.native.scratch import matrix_at, vector_at
 from eventsnn.engine.native.sweep import count_above, find_reaching, move_all, set_coefficients, width_of
-from eventsnn.engine.native.words import (
-    APART_T,
-    BASE_I,
-    BASE_V,
-    CAPACITY,
-    COEFS,
-    COUNTS,
-    CROSSED,
-    CURRENTS,
-    FOUND_I,
-    FOUND_J,
-    FOUND_S,
-    FOUND_T,
-    FREE_AT,
-    FREED_AT,
-    GROUP_OF,
-    I_AT,
-    KINDS,
-    LISTED,
-    LOG,
-    N_ANSWERED,
-    N_APART,
-    N_LISTED,
-    N_LOG,
-    N_PASSING,
-    N_QUERIES,
-    N_REFRACTORY,
-    N_SPIKES,
-    N_WAITING,
-    NEURONS,
-    NEW_I,
-    NEW_V,
-    NUMBERS_AT,
-    ORDER,
-    PASSING,
-    RECURRENT,
-    REFRACTORY_AT,
-    SINGLY,
-    SLOPES,
-    SPARE,
-    STATUS,
-    STATUSES,
-    STOP_AFTER,
-    STOPPED,
-    THETA,
-    TIMES,
-    V_AT,
-    WAITED,
-    WORDS,
-    N,
-)
 
 
 @compiled
-def emit(dtype, m, j, t, current, slope, kind):
+def emit(run, j, t, current, slope, kind):
     """Neuron `j` spikes at `t` and is reset. False if the run is over because of it."""
-    s = vector_at(m, WORDS, np.int64)
-    n, capacity, number = s[N], s[CAPACITY], s[N_SPIKES]
+    capacity, number = run.capacity, run.n_spikes
     if number >= capacity:
         # One more is counted than there is room for.
-        s[N_SPIKES] = capacity + 1
+        run.n_spikes = capacity + 1
         return False
-    numbers, kinds = matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64), vector_at(s[KINDS], n, np.int32)
-    theta, passing = vector_at(s[THETA], n, dtype), vector_at(s[PASSING], n, np.bool_)
-    counts = vector_at(s[COUNTS], n, np.int32)
-    vector_at(s[TIMES], capacity, np.float64)[number] = t
-    vector_at(s[CURRENTS], capacity, np.float64)[number] = current
-    vector_at(s[NEURONS], capacity, np.int32)[number] = j
-    vector_at(s[SLOPES], capacity, dtype)[number] = slope
-    vector_at(s[LOG], s[N_LOG] + 1, np.int32)[s[N_LOG]] = number * 8 + kind
-    s[N_SPIKES] += 1
-    s[N_LOG] += 1
-    counts[j] += 1
-    done = s[STOP_AFTER] > 0 and counts[j] == s[STOP_AFTER]
-    if done and kinds[j] & OUTPUT:
-        s[N_WAITING] -= 1
-    reset = numbers[VRESET, j]
-    vector_at(s[V_AT], n, dtype)[j] = reset
-    if passing[j]:
-        passing[j] = False
-        s[N_PASSING] -= 1
-    if kinds[j] & ONCE or (done and not s[RECURRENT]):
-        theta[j] = NEVER
-    elif numbers[TREF, j] > 0:
-        theta[j] = NEVER
-    elif reset >= numbers[THRESH, j]:
+    run.times[number] = t
+    run.currents[number] = current
+    run.neurons[number] = j
+    run.slopes[number] = slope
+    run.log[run.n_log] = number * 8 + kind
+    run.n_spikes += 1
+    run.n_log += 1
+    run.counts[j] += 1
+    done = run.stop_after > 0 and run.counts[j] == run.stop_after
+    if done and run.kinds[j] & OUTPUT:
+        run.n_waiting -= 1
+    reset = run.numbers[VRESET, j]
+    run.v[j] = reset
+    if run.passing[j]:
+        run.passing[j] = False
+        run.n_passing -= 1
+    if run.kinds[j] & ONCE or (done and not run.recurrent):
+        run.theta[j] = NEVER
+    elif run.numbers[TREF, j] > 0:
+        run.theta[j] = NEVER
+    elif reset >= run.numbers[THRESH, j]:
         # It would spike at once and forever, unless it falls.
-        if numbers[COUPLING, j] * current + numbers[DRIVE, j] - numbers[LEAK, j] * reset >= 0:
+        if run.numbers[COUPLING, j] * current + run.numbers[DRIVE, j] - run.numbers[LEAK, j] * reset >= 0:
             # In a layer the others do not hear of it.
-            theta[j] = NEVER
-            vector_at(s[STATUSES], n, np.int32)[j] = RESET_HIGH
-            vector_at(s[STOPPED], n, dtype)[j] = t
-            if s[RECURRENT]:
-                s[STATUS] = RESET_HIGH
+            run.theta[j] = NEVER
+            run.statuses[j] = RESET_HIGH
+            run.stopped[j] = t
+            if run.recurrent:
+                run.status = RESET_HIGH
                 return False
         else:
-            passing[j] = True
-            s[N_PASSING] += 1
-    if numbers[TREF, j] > 0:
-        vector_at(s[REFRACTORY_AT], n, np.int64)[s[N_REFRACTORY]] = j
-        vector_at(s[FREE_AT], n, np.float64)[j] = t + numbers[TREF, j]
-        s[N_REFRACTORY] += 1
+            run.passing[j] = True
+            run.n_passing += 1
+    if run.numbers[TREF, j] > 0:
+        run.refractory[run.n_refractory] = j
+        run.free_at[j] = t + run.numbers[TREF, j]
+        run.n_refractory += 1
     return True
 
 
 @compiled
-def spikes_of(dtype, m, k, t, until, meeting, n_found):
+def spikes_of(run, k, t, until, meeting, n_found):
     """Find the spikes of the k-th neuron that may spike in a stretch; gives how many have been found in all."""
-    s = vector_at(m, WORDS, np.int64)
-    n, many = s[N], s[CAPACITY] + 1
-    numbers, kinds = matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64), vector_at(s[KINDS], n, np.int32)
-    crossed, j = vector_at(s[CROSSED], n, np.float64), vector_at(s[LISTED], n, np.int64)[k]
-    found_t, found_j = vector_at(s[FOUND_T], many, np.float64), vector_at(s[FOUND_J], many, np.int64)
-    found_i, found_s = vector_at(s[FOUND_I], many, np.float64), vector_at(s[FOUND_S], many, np.float64)
-    passing, order = vector_at(s[PASSING], n, np.bool_), vector_at(s[ORDER], many, np.int64)
+    numbers, kinds = run.numbers, run.kinds
+    crossed, j = run.crossed, run.listed[k]
+    found_t, found_j = run.found_t, run.found_j
+    found_i, found_s = run.found_i, run.found_s
+    passing, order = run.passing, run.order
     a, b, r, theta = numbers[LEAK, j], numbers[COUPLING, j], numbers[DECAY, j], numbers[THRESH, j]
-    x, y = np.float64(vector_at(s[V_AT], n, dtype)[j]), np.float64(vector_at(s[I_AT], n, dtype)[j])
+    x, y = np.float64(run.v[j]), np.float64(run.i[j])
     left, drive, refractory = until - t, numbers[DRIVE, j], numbers[TREF, j] > 0
     crossed[k] = np.inf
-    ready, before = vector_at(s[THETA], n, dtype)[j] < NEVER, n_found
-    g, coefs = vector_at(s[GROUP_OF], n, np.int64)[j], matrix_at(s[COEFS], n, 4, np.float64)
-    keep, feed, fade, gain = coefs[g, 0], coefs[g, 1], coefs[g, 2], coefs[g, 3]
+    ready, before = run.theta[j] < NEVER, n_found
+    g = run.group_of[j]
+    keep, feed, fade, gain = run.coefs[g, 0], run.coefs[g, 1], run.coefs[g, 2], run.coefs[g, 3]
     at, rest = t, 0.0
     while ready:
         after = crossing(x, y, drive, left, a, b, r, theta, passing[j], RESOLUTION, keep, feed, fade, gain)
@@ -159,7 +100,7 @@ def spikes_of(dtype, m, k, t, until, meeting, n_found):
         if after < 0 or (kinds[j] & JUMPS and left - after <= meeting):
             break
         crossed[k] = after
-        if s[SINGLY]:
+        if run.singly:
             return n_found
         y *= math.exp(-r * after)
         x = numbers[VRESET, j]
@@ -174,133 +115,128 @@ def spikes_of(dtype, m, k, t, until, meeting, n_found):
         found_s[n_found] = b * y + drive - a * theta
         order[n_found] = n_found
         n_found += 1
-        ready = s[N_SPIKES] + n_found <= s[CAPACITY] and not refractory and not kinds[j] & ONCE and x < theta
-        if s[STOP_AFTER] > 0 and not s[RECURRENT]:
-            ready = ready and vector_at(s[COUNTS], n, np.int32)[j] + n_found - before < s[STOP_AFTER]
+        ready = run.n_spikes + n_found <= run.capacity and not refractory and not kinds[j] & ONCE and x < theta
+        if run.stop_after > 0 and not run.recurrent:
+            ready = ready and run.counts[j] + n_found - before < run.stop_after
     if crossed[k] < np.inf:
         if not (refractory and kinds[j] & HOLDS_V):
             x = keep * x + feed * y + gain * drive
         if not (refractory and kinds[j] & HOLDS_I):
             y = fade * y
-        vector_at(s[NEW_V], n, np.float64)[k], vector_at(s[NEW_I], n, np.float64)[k] = x, y
+        run.new_v[k], run.new_i[k] = x, y
     return n_found
 
 
 @compiled
-def through_stretch(dtype, m, t, until, meets_arrival, final):
+def through_stretch(run, t, until, meets_arrival, final):
     """Take all neurons to `until`, or to the first spike where spikes arrive at once; gives how far they came.
 
     The spikes of the stretch are emitted in their order, and queries are answered between them. Nothing arrives in it.
     `final` says that the run is over at its end.
     """
-    s = vector_at(m, WORDS, np.int64)
-    n, eps = s[N], np.float64(np.finfo(dtype).eps)
+    n, eps = run.n, run.eps
     while True:
-        set_coefficients(m, until - t)
-        if find_reaching(dtype, m, until - t) == 0:
-            answer_until(dtype, m, t, until, final)
-            move_all(dtype, m)
+        set_coefficients(run, until - t)
+        if find_reaching(run, until - t) == 0:
+            answer_until(run, t, until, final)
+            move_all(run)
             break
-        reached = spike_in_stretch(dtype, m, t, until, 0.5 * eps * until if meets_arrival else -1.0, final)
+        reached = spike_in_stretch(run, t, until, 0.5 * eps * until if meets_arrival else -1.0, final)
         if reached >= 0:
             until = reached
             break
         # More spikes than there is room for: those of a shorter stretch, so that the first of them are listed.
         until, meets_arrival, final = t + 0.5 * (until - t), False, False
-    if s[N_PASSING] > 0:
-        v, theta, passing = (
-            vector_at(s[V_AT], n, dtype), vector_at(s[THETA], n, dtype), vector_at(s[PASSING], n, np.bool_),
-        )  # fmt: skip
+    if run.n_passing > 0:
+        v, theta, passing = run.v, run.theta, run.passing
         for j in range(n):
             if passing[j] and v[j] < theta[j]:
                 passing[j] = False
-                s[N_PASSING] -= 1
+                run.n_passing -= 1
     return until
 
 
 @compiled
-def spike_in_stretch(dtype, m, t, until, meeting, final):
+def spike_in_stretch(run, t, until, meeting, final):
     """The same where some are listed that may spike; -1, and nothing has changed, if they spike too often."""
-    s = vector_at(m, WORDS, np.int64)
-    n, many, n_listed, eps = s[N], s[CAPACITY] + 1, s[N_LISTED], np.float64(np.finfo(dtype).eps)
-    listed, crossed = vector_at(s[LISTED], n, np.int64), vector_at(s[CROSSED], n, np.float64)
-    v, i, theta = vector_at(s[V_AT], n, dtype), vector_at(s[I_AT], n, dtype), vector_at(s[THETA], n, dtype)
-    passing, kinds = vector_at(s[PASSING], n, np.bool_), vector_at(s[KINDS], n, np.int32)
+    n, n_listed, eps = run.n, run.n_listed, run.eps
+    listed, crossed = run.listed, run.crossed
+    v, i, theta = run.v, run.i, run.theta
+    passing, kinds = run.passing, run.kinds
     n_found, first = 0, np.inf
     for k in range(n_listed):
-        n_found = spikes_of(dtype, m, k, t, until, meeting, n_found)
+        n_found = spikes_of(run, k, t, until, meeting, n_found)
         first = min(first, crossed[k])
-        if n_found + s[N_SPIKES] > s[CAPACITY]:
+        if n_found + run.n_spikes > run.capacity:
             if n_listed > 1 and until - t > width_of(until, eps):
                 return -1.0
             n_listed = k + 1
             break
-    if s[SINGLY]:
+    if run.singly:
         if first < np.inf:
             until, final = t + first, False
-            set_coefficients(m, first)
-        answer_until(dtype, m, t, until, final)
-    elif s[N_ANSWERED] < s[N_QUERIES]:
+            set_coefficients(run, first)
+        answer_until(run, t, until, final)
+    elif run.n_answered < run.n_queries:
         # Queries are answered from the states at the start of the stretch, or after the last spike of the neuron in it.
-        base_v, base_i = vector_at(s[BASE_V], n, dtype), vector_at(s[BASE_I], n, dtype)
-        apart_t = vector_at(s[APART_T], n, np.float64)
+        base_v, base_i = run.base_v, run.base_i
+        apart_t = run.apart_t
         for j in range(n):
             base_v[j], base_i[j], apart_t[j] = v[j], i[j], -1
-        s[N_APART] = 0
-    move_all(dtype, m)
+        run.n_apart = 0
+    move_all(run)
     for k in range(n_listed):
         j = listed[k]
         # What float64 says has not crossed stays below, though it may round to the threshold.
         waits = kinds[j] & JUMPS and meeting >= 0
         if waits and v[j] >= theta[j]:
-            vector_at(s[WAITED], n, np.bool_)[j] = True
+            run.waited[j] = True
         if crossed[k] == np.inf and v[j] >= theta[j] and theta[j] < NEVER and not passing[j] and not waits:
-            v[j] = theta[j] - dtype(eps) * max(abs(theta[j]), dtype(1e-30))
-    if s[SINGLY]:
-        numbers = matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64)
+            v[j] = theta[j] - run.dtype(eps) * max(abs(theta[j]), run.dtype(1e-30))
+    if run.singly:
+        numbers = run.numbers
         for k in range(n_listed if first < np.inf else 0):
             j = listed[k]
             if crossed[k] <= first + 0.5 * eps * until:
                 slope = numbers[COUPLING, j] * i[j] + numbers[DRIVE, j] - numbers[LEAK, j] * numbers[THRESH, j]
-                if not emit(dtype, m, j, until, np.float64(i[j]), slope, SPIKE):
+                if not emit(run, j, until, np.float64(i[j]), slope, SPIKE):
                     break
         return until
-    found_t, found_j = vector_at(s[FOUND_T], many, np.float64), vector_at(s[FOUND_J], many, np.int64)
-    found_i, found_s = vector_at(s[FOUND_I], many, np.float64), vector_at(s[FOUND_S], many, np.float64)
-    order = vector_at(s[ORDER], many, np.int64)
-    sort_by_time(found_t, order, vector_at(s[SPARE], many, np.int64), n_found)
-    asks = s[N_ANSWERED] < s[N_QUERIES]
+    found_t, found_j = run.found_t, run.found_j
+    found_i, found_s = run.found_i, run.found_s
+    order = run.order
+    sort_by_time(found_t, order, run.spare, n_found)
+    asks = run.n_answered < run.n_queries
     for k in range(n_found):
         one = order[k]
         if asks:
-            answer_until_apart(dtype, m, t, found_t[one], False)
-        if not emit(dtype, m, found_j[one], found_t[one], found_i[one], found_s[one], SPIKE):
+            answer_until_apart(run, t, found_t[one], False)
+        if not emit(run, found_j[one], found_t[one], found_i[one], found_s[one], SPIKE):
             break
         if asks:
-            note_apart(dtype, m, found_j[one], found_t[one], found_i[one])
+            note_apart(run, found_j[one], found_t[one], found_i[one])
     if asks:
-        answer_until_apart(dtype, m, t, until, final)
-    new_v, new_i = vector_at(s[NEW_V], n, np.float64), vector_at(s[NEW_I], n, np.float64)
+        answer_until_apart(run, t, until, final)
+    new_v, new_i = run.new_v, run.new_i
     for k in range(n_listed):
         if crossed[k] < np.inf:
             j = listed[k]
             v[j], i[j] = new_v[k], new_i[k]
             if kinds[j] & JUMPS and meeting >= 0 and v[j] >= theta[j]:
-                vector_at(s[WAITED], n, np.bool_)[j] = True
+                run.waited[j] = True
     return until
 
 
 @compiled
-def spike_at_once(dtype, m, t, begun):
+def spike_at_once(run, t, begun):
     """The spikes of those that an instant has lifted to their threshold or above; gives how many there are."""
-    s = vector_at(m, WORDS, np.int64)
-    n, eps = s[N], np.float64(np.finfo(dtype).eps)
-    v, i, theta = vector_at(s[V_AT], n, dtype), vector_at(s[I_AT], n, dtype), vector_at(s[THETA], n, dtype)
-    waited = vector_at(s[WAITED], n, np.bool_)
-    if count_above(v, theta) == 0:
+    n, eps = run.n, run.eps
+    v, i, theta = run.v, run.i, run.theta
+    waited = run.waited
+    if count_above(v, theta, n) == 0:
         return 0
-    numbers, passing = matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64), vector_at(s[PASSING], n, np.bool_)
-    listed, freed_at = vector_at(s[LISTED], n, np.int64), vector_at(s[FREED_AT], n, np.float64)
+    numbers, passing = run.numbers, run.passing
+    listed, freed_at = run.listed, run.freed_at
     count = 0
     for j in range(n):
         if v[j] >= theta[j] and theta[j] < NEVER and not passing[j]:
@@ -308,7 +244,7 @@ def spike_at_once(dtype, m, t, begun):
             if freed_at[j] >= begun and slope < 0 and v[j] - theta[j] <= -slope * width_of(t, eps):
                 # A refractory time has ended where the neuron falls through its threshold at this very instant.
                 passing[j] = True
-                s[N_PASSING] += 1
+                run.n_passing += 1
             else:
                 listed[count] = j
                 count += 1
@@ -321,6 +257,6 @@ def spike_at_once(dtype, m, t, begun):
             # It reached the threshold before anything arrived: this is a crossing, with a slope.
             waited[j] = False
             slope, kind = numbers[DRIVE, j] - numbers[LEAK, j] * numbers[THRESH, j], SPIKE
-        if not emit(dtype, m, j, t, np.float64(i[j]), slope, kind):
+        if not emit(run, j, t, np.float64(i[j]), slope, kind):
             break
     return count

@@ -4,47 +4,22 @@ Neurons in a row with the same time constants form a group, whose coefficients a
 refractory take part in every loop, and what stands still is put back afterwards, because they are few.
 """
 
-import numpy as np
-
 from eventsnn.engine.native.compiled import compiled, fast
-from eventsnn.engine.native.kinds import BLOCKS, COUPLING, DECAY, HOLDS_I, HOLDS_V, JUMPS, LEAK, NUMBERS
+from eventsnn.engine.native.kinds import BLOCKS, COUPLING, DECAY, HOLDS_I, HOLDS_V, JUMPS, LEAK
 from eventsnn.engine.native.linear import coefficients
-from eventsnn.engine.native.scratch import matrix_at, prefetch, vector_at
-from eventsnn.engine.native.words import (
-    ALL_JUMP,
-    ANY_JUMPS,
-    COEFS,
-    D_AT,
-    GROUP_OF,
-    GROUPS,
-    HELD_I,
-    HELD_V,
-    I_AT,
-    KINDS,
-    LISTED,
-    N_GROUPS,
-    N_LISTED,
-    N_REFRACTORY,
-    NUMBERS_AT,
-    REFRACTORY_AT,
-    THETA,
-    V_AT,
-    WEIGHTS,
-    WORDS,
-    N,
-)
+from eventsnn.engine.native.scratch import prefetch
 
 
 @fast
-def count_reaching(v, i, d, theta, keep, feed, fade, gain, a, b, dt, one):
-    """How many of the neurons may reach their threshold in a stretch: see `crossing` for why.
+def count_reaching(v, i, d, theta, low, high, keep, feed, fade, gain, a, b, dt, one):
+    """How many of the neurons from `low` to `high` may reach their threshold in a stretch: see `crossing` for why.
 
     The potential is compared in the end. Where it may have been higher before, its tangent at the start bounds it. This
     is a count, and nothing is stored, because LLVM vectorises neither a maximum nor a loop over many arrays it writes.
     It counts in the dtype of the states (`one`), so that a vector of states makes a vector of counts.
     """
     count = one - one
-    for j in range(v.shape[0]):
+    for j in range(low, high):
         drive = b * i[j] + d[j]
         target = a * theta[j]
         top = keep * v[j] + feed * i[j] + gain * d[j]
@@ -57,9 +32,9 @@ def count_reaching(v, i, d, theta, keep, feed, fade, gain, a, b, dt, one):
 
 
 @fast
-def list_reaching(v, i, d, theta, keep, feed, fade, gain, a, b, dt, first, listed, count):
-    """The same neurons, one by one; `first` is the number of the first of these."""
-    for j in range(v.shape[0]):
+def list_reaching(v, i, d, theta, low, high, keep, feed, fade, gain, a, b, dt, listed, count):
+    """The same neurons, one by one."""
+    for j in range(low, high):
         drive = b * i[j] + d[j]
         target = a * theta[j]
         top = keep * v[j] + feed * i[j] + gain * d[j]
@@ -67,31 +42,31 @@ def list_reaching(v, i, d, theta, keep, feed, fade, gain, a, b, dt, first, liste
         if drive > target and b * fade * i[j] + d[j] <= target and reach > top:
             top = reach
         if top >= theta[j]:
-            listed[count] = first + j
+            listed[count] = j
             count += 1
     return count
 
 
 @fast
-def move(v, i, d, keep, feed, fade, gain):
+def move(v, i, d, low, high, keep, feed, fade, gain):
     """The states at the end of a stretch."""
-    for j in range(v.shape[0]):
+    for j in range(low, high):
         v[j] = keep * v[j] + feed * i[j] + gain * d[j]
         i[j] = fade * i[j]
 
 
 @fast
-def add_row(x, weights):
+def add_row(x, weights, n):
     """An arrival."""
-    for j in range(x.shape[0]):
+    for j in range(n):
         x[j] += weights[j]
 
 
 @fast
-def count_above(v, theta):
+def count_above(v, theta, n):
     """How many neurons are at their threshold or above."""
     count = 0
-    for j in range(v.shape[0]):
+    for j in range(n):
         count += 1 if v[j] >= theta[j] else 0
     return count
 
@@ -103,12 +78,11 @@ def width_of(t, eps):
 
 
 @compiled
-def find_groups(m):
+def find_groups(run):
     """Neurons in a row with the same time constants share their coefficients: where such groups start."""
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    numbers, groups = matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64), vector_at(s[GROUPS], n + 1, np.int64)
-    group_of = vector_at(s[GROUP_OF], n, np.int64)
+    n = run.n
+    numbers, groups = run.numbers, run.groups
+    group_of = run.group_of
     count = 0
     for j in range(n):
         same = j > 0
@@ -119,17 +93,15 @@ def find_groups(m):
             count += 1
         group_of[j] = count - 1
     groups[count] = n
-    s[N_GROUPS] = count
+    run.n_groups = count
 
 
 @compiled
-def set_coefficients(m, dt):
+def set_coefficients(run, dt):
     """The coefficients of every group for a stretch of `dt`."""
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    numbers, groups = matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64), vector_at(s[GROUPS], n + 1, np.int64)
-    coefs = matrix_at(s[COEFS], n, 4, np.float64)
-    for g in range(s[N_GROUPS]):
+    numbers, groups = run.numbers, run.groups
+    coefs = run.coefs
+    for g in range(run.n_groups):
         j = groups[g]
         coefs[g, 0], coefs[g, 1], coefs[g, 2], coefs[g, 3] = coefficients(
             dt, numbers[LEAK, j], numbers[COUPLING, j], numbers[DECAY, j]
@@ -137,25 +109,28 @@ def set_coefficients(m, dt):
 
 
 @compiled
-def note_held(dtype, m):
+def coefficients_of(run, g):
+    """Those of a group, in the dtype of the states."""
+    coefs = run.coefs
+    return run.dtype(coefs[g, 0]), run.dtype(coefs[g, 1]), run.dtype(coefs[g, 2]), run.dtype(coefs[g, 3])
+
+
+@compiled
+def note_held(run):
     """Before a stretch or an arrival: the states of those who are refractory."""
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    refractory = vector_at(s[REFRACTORY_AT], n, np.int64)
-    v, i = vector_at(s[V_AT], n, dtype), vector_at(s[I_AT], n, dtype)
-    held_v, held_i = vector_at(s[HELD_V], n, dtype), vector_at(s[HELD_I], n, dtype)
-    for k in range(s[N_REFRACTORY]):
+    refractory = run.refractory
+    v, i = run.v, run.i
+    held_v, held_i = run.held_v, run.held_i
+    for k in range(run.n_refractory):
         held_v[k], held_i[k] = v[refractory[k]], i[refractory[k]]
 
 
 @compiled
-def hold(dtype, m, count, which_v, which_i):
+def hold(run, count, which_v, which_i):
     """After it: of the first `count` of them, what stands still, if the neuron is of one of these kinds."""
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    refractory, kinds = vector_at(s[REFRACTORY_AT], n, np.int64), vector_at(s[KINDS], n, np.int32)
-    v, i = vector_at(s[V_AT], n, dtype), vector_at(s[I_AT], n, dtype)
-    held_v, held_i = vector_at(s[HELD_V], n, dtype), vector_at(s[HELD_I], n, dtype)
+    refractory, kinds = run.refractory, run.kinds
+    v, i = run.v, run.i
+    held_v, held_i = run.held_v, run.held_i
     for k in range(count):
         j = refractory[k]
         if kinds[j] & which_v:
@@ -165,53 +140,50 @@ def hold(dtype, m, count, which_v, which_i):
 
 
 @compiled
-def move_all(dtype, m):
+def move_all(run):
     """All neurons through a stretch, whatever they reach in it."""
-    s = vector_at(m, WORDS, np.int64)
-    n, held = s[N], s[N_REFRACTORY]
-    groups, coefs = vector_at(s[GROUPS], n + 1, np.int64), matrix_at(s[COEFS], n, 4, np.float64)
-    v, i, d = vector_at(s[V_AT], n, dtype), vector_at(s[I_AT], n, dtype), vector_at(s[D_AT], n, dtype)
+    held = run.n_refractory
+    groups = run.groups
+    v, i, d = run.v, run.i, run.d
     if held > 0:
-        note_held(dtype, m)
-    for g in range(s[N_GROUPS]):
+        note_held(run)
+    for g in range(run.n_groups):
         low, high = groups[g], groups[g + 1]
-        keep, feed, fade, gain = dtype(coefs[g, 0]), dtype(coefs[g, 1]), dtype(coefs[g, 2]), dtype(coefs[g, 3])
-        move(v[low:high], i[low:high], d[low:high], keep, feed, fade, gain)
+        keep, feed, fade, gain = coefficients_of(run, g)
+        move(v, i, d, low, high, keep, feed, fade, gain)
     if held > 0:
-        hold(dtype, m, held, HOLDS_V, HOLDS_I)
+        hold(run, held, HOLDS_V, HOLDS_I)
 
 
 @compiled
-def fetch_row(dtype, m, row):
+def fetch_row(run, row):
     """Ask for a row of the weights before it is needed."""
-    s = vector_at(m, WORDS, np.int64)
-    start = s[WEIGHTS] + row * s[N] * vector_at(m, 1, dtype).itemsize
-    for line in range(min(s[N] * vector_at(m, 1, dtype).itemsize, 1024) // 64):
-        prefetch(start + 64 * line)
+    # A cache line has 64 bytes. The first 1024 bytes are enough for the processor to fetch those behind them by itself.
+    for j in range(0, min(run.n, 1024 // run.itemsize), 64 // run.itemsize):
+        prefetch(run.weights[row], j)
 
 
 @compiled
-def arrive(dtype, m, row):
+def arrive(run, row):
     """A spike arrives through a row of the weights."""
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    v, i = vector_at(s[V_AT], n, dtype), vector_at(s[I_AT], n, dtype)
-    weights = matrix_at(s[WEIGHTS], row + 1, n, dtype)[row]
-    if s[N_REFRACTORY] > 0:
-        note_held(dtype, m)
-    if not s[ANY_JUMPS]:
-        add_row(i, weights)
-    elif s[ALL_JUMP]:
-        add_row(v, weights)
+    n = run.n
+    v, i = run.v, run.i
+    weights = run.weights[row]
+    if run.n_refractory > 0:
+        note_held(run)
+    if not run.any_jumps:
+        add_row(i, weights, n)
+    elif run.all_jump:
+        add_row(v, weights, n)
     else:
-        kinds = vector_at(s[KINDS], n, np.int32)
+        kinds = run.kinds
         for j in range(n):
             if kinds[j] & JUMPS:
                 v[j] += weights[j]
             else:
                 i[j] += weights[j]
-    if s[N_REFRACTORY] > 0:
-        hold(dtype, m, s[N_REFRACTORY], BLOCKS | HOLDS_V, BLOCKS | HOLDS_I)
+    if run.n_refractory > 0:
+        hold(run, run.n_refractory, BLOCKS | HOLDS_V, BLOCKS | HOLDS_I)
 
 
 # Where somebody may reach the threshold, blocks of so many neurons are counted before each is looked at.
@@ -219,24 +191,20 @@ _BLOCK = 32
 
 
 @compiled
-def find_reaching(dtype, m, dt):
+def find_reaching(run, dt):
     """Who may reach the threshold in a stretch of `dt`: a list, and how many there are."""
-    s = vector_at(m, WORDS, np.int64)
-    n = s[N]
-    numbers, groups = matrix_at(s[NUMBERS_AT], NUMBERS, n, np.float64), vector_at(s[GROUPS], n + 1, np.int64)
-    coefs, listed = matrix_at(s[COEFS], n, 4, np.float64), vector_at(s[LISTED], n, np.int64)
-    v, i = vector_at(s[V_AT], n, dtype), vector_at(s[I_AT], n, dtype)
-    d, theta = vector_at(s[D_AT], n, dtype), vector_at(s[THETA], n, dtype)
+    numbers, groups = run.numbers, run.groups
+    listed = run.listed
+    v, i = run.v, run.i
+    d, theta = run.d, run.theta
     count = 0
-    for g in range(s[N_GROUPS]):
+    for g in range(run.n_groups):
         low, end = groups[g], groups[g + 1]
-        keep, feed, fade, gain = dtype(coefs[g, 0]), dtype(coefs[g, 1]), dtype(coefs[g, 2]), dtype(coefs[g, 3])
-        a, b, step, one = dtype(numbers[LEAK, low]), dtype(numbers[COUPLING, low]), dtype(dt), dtype(1)
+        keep, feed, fade, gain = coefficients_of(run, g)
+        a, b, step, one = run.dtype(numbers[LEAK, low]), run.dtype(numbers[COUPLING, low]), run.dtype(dt), run.dtype(1)
         high, whole = end, True
         while low < end:
-            reaching = count_reaching(
-                v[low:high], i[low:high], d[low:high], theta[low:high], keep, feed, fade, gain, a, b, step, one
-            )
+            reaching = count_reaching(v, i, d, theta, low, high, keep, feed, fade, gain, a, b, step, one)
             if reaching > 0 and whole and end - low > _BLOCK:
                 # All again, block by block.
                 whole = False
@@ -244,9 +212,8 @@ def find_reaching(dtype, m, dt):
                 continue
             if reaching > 0:
                 count = list_reaching(
-                    v[low:high], i[low:high], d[low:high], theta[low:high], keep, feed, fade, gain, a, b, step, low,
-                    listed, count,
+                    v, i, d, theta, low, high, keep, feed, fade, gain, a, b, step, listed, count,
                 )  # fmt: skip
             low, high = high, min(high + _BLOCK, end)
-    s[N_LISTED] = count
+    run.n_listed = count
     return count

@@ -3,22 +3,30 @@
 import numpy as np
 
 from eventsnn.engine.native import windows, windows_back
-from eventsnn.engine.native import windows_words as words_of
 from eventsnn.engine.native.clock_kernel import NO_MEMORY, outcome
 from eventsnn.engine.native.compiled import compiled
 from eventsnn.engine.native.frame import argument, attribute, expected, length, result, unexpected
 from eventsnn.engine.native.pool import allocate, free, spread
-from eventsnn.engine.native.scratch import row_of, vector_at
+from eventsnn.engine.native.scratch import row_of
 from eventsnn.engine.native.windows_start import set_out
+from eventsnn.engine.native.windows_words import WINDOWS, windows_block
+
+_BLOCK_SIZE = 8 * WINDOWS.size
+_INPUT_TIMES, _TIMES_OUT, _NEURONS, _TIMES, _STATES, _CT_TIMES, _CT_STATES = (
+    WINDOWS.place(name) for name in ("input_times", "times_out", "neurons", "times", "states", "ct_times", "ct_states")
+)
+_BY_WEIGHTS, _BY_DELAYS, _BY_INPUTS, _BY_GIVEN = (
+    WINDOWS.place(name) for name in ("by_weights", "by_delays", "by_inputs", "by_given")
+)
 
 
 @compiled
-def _set_sizes(s, frame, capacity, channels):
+def _set_sizes(run, frame, capacity, channels):
     """The sizes that the arguments say, which both directions begin with."""
-    s[words_of.N], s[words_of.CAPACITY], s[words_of.CHANNELS] = length(argument(frame, 7), 1), capacity, channels
-    s[words_of.N_INPUTS], s[words_of.N_QUERIES] = length(argument(frame, 0), 1), length(argument(frame, 8), 1)
-    s[words_of.N_ROWS], s[words_of.N_SYNAPSES] = length(argument(frame, 2), 1) - 1, length(argument(frame, 3), 1)
-    s[words_of.RECURRENT] = attribute(frame, 0)
+    run.n, run.capacity, run.channels = length(argument(frame, 7), 1), capacity, channels
+    run.n_inputs, run.n_queries = length(argument(frame, 0), 1), length(argument(frame, 8), 1)
+    run.n_rows, run.n_synapses = length(argument(frame, 2), 1) - 1, length(argument(frame, 3), 1)
+    run.recurrent = attribute(frame, 0)
 
 
 def _given(dtype):
@@ -42,23 +50,23 @@ def forward(dtype):
 
     @compiled
     def work(frame, item):
-        words = allocate(8 * words_of.WORDS)
+        words = allocate(_BLOCK_SIZE)
         if words == 0:
             return NO_MEMORY
-        s = vector_at(words, words_of.WORDS, np.int64)
-        _set_sizes(s, frame, length(result(frame, 0), 1), length(result(frame, 8), 3))
-        s[words_of.STOP_AFTER] = attribute(frame, 1)
+        run = windows_block(words, dtype)
+        _set_sizes(run, frame, length(result(frame, 0), 1), length(result(frame, 8), 3))
+        run.stop_after = attribute(frame, 1)
         for k in range(10):
-            s[words_of.INPUT_TIMES + k] = row_of(argument(frame, k), item, argument_sizes[k])
+            run.words[_INPUT_TIMES + k] = row_of(argument(frame, k), item, argument_sizes[k])
         for k in range(14):
-            s[words_of.TIMES_OUT + k] = row_of(result(frame, k), item, result_sizes[k])
-        arrays = allocate(set_out(words, 0, None) + 64)
+            run.words[_TIMES_OUT + k] = row_of(result(frame, k), item, result_sizes[k])
+        arrays = allocate(set_out(run, 0, None) + 64)
         if arrays == 0:
             free(words)
             return NO_MEMORY
-        set_out(words, (arrays + 63) // 64 * 64, None)
-        status = windows.run_forward(dtype, words)
-        if s[words_of.NO_MEMORY]:
+        set_out(run, (arrays + 63) // 64 * 64, None)
+        status = windows.run_forward(run)
+        if run.no_memory:
             status = NO_MEMORY
         free(arrays)
         free(words)
@@ -88,38 +96,38 @@ def _backward(dtype, rates):
 
     @compiled
     def work(frame, item):
-        words = allocate(8 * words_of.WORDS)
+        words = allocate(_BLOCK_SIZE)
         if words == 0:
             return NO_MEMORY
-        s = vector_at(words, words_of.WORDS, np.int64)
+        run = windows_block(words, dtype)
         samples, chunks = length(result(frame, 2), 0), length(result(frame, 0), 0)
-        _set_sizes(s, frame, length(argument(frame, 10), 1), length(argument(frame, 18), 3))
-        n_synapses = s[words_of.N_SYNAPSES]
-        s[words_of.BY_WEIGHTS] = row_of(result(frame, 0), item, size)
-        s[words_of.BY_DELAYS] = row_of(result(frame, 1), item, size)
-        by_weights = vector_at(s[words_of.BY_WEIGHTS], n_synapses, dtype)
-        by_delays = vector_at(s[words_of.BY_DELAYS], n_synapses, dtype)
+        _set_sizes(run, frame, length(argument(frame, 10), 1), length(argument(frame, 18), 3))
+        n_synapses = run.n_synapses
+        run.words[_BY_WEIGHTS] = row_of(result(frame, 0), item, size)
+        run.words[_BY_DELAYS] = row_of(result(frame, 1), item, size)
+        by_weights = run.by_weights
+        by_delays = run.by_delays
         for k in range(n_synapses):
             by_weights[k], by_delays[k] = 0, 0
-        arrays = allocate(windows_back.set_out_back(words, set_out(words, 0, True)) + 64)
+        arrays = allocate(windows_back.set_out_back(run, set_out(run, 0, True)) + 64)
         if arrays == 0:
             free(words)
             return NO_MEMORY
-        windows_back.set_out_back(words, set_out(words, (arrays + 63) // 64 * 64, True))
+        windows_back.set_out_back(run, set_out(run, (arrays + 63) // 64 * 64, True))
         status = 0
         for sample in range(item * samples // chunks, (item + 1) * samples // chunks):
             for k in range(10):
-                s[words_of.INPUT_TIMES + k] = row_of(argument(frame, k), sample, argument_sizes[k])
-            s[words_of.NEURONS] = row_of(argument(frame, 10), sample, 4)
+                run.words[_INPUT_TIMES + k] = row_of(argument(frame, k), sample, argument_sizes[k])
+            run.words[_NEURONS] = row_of(argument(frame, 10), sample, 4)
             for k in range(11, 16):
-                s[words_of.TIMES + k - 11] = row_of(argument(frame, k), sample, 4)
-            s[words_of.STATES] = row_of(argument(frame, 16), sample, size)
-            s[words_of.CT_TIMES] = row_of(argument(frame, 17), sample, size)
-            s[words_of.CT_STATES] = row_of(argument(frame, 18), sample, size)
-            s[words_of.BY_INPUTS] = row_of(result(frame, 2), sample, size)
-            s[words_of.BY_GIVEN] = row_of(result(frame, 3), sample, size)
-            status = windows_back.run_backward(dtype, words, rates)
-            if s[words_of.NO_MEMORY]:
+                run.words[_TIMES + k - 11] = row_of(argument(frame, k), sample, 4)
+            run.words[_STATES] = row_of(argument(frame, 16), sample, size)
+            run.words[_CT_TIMES] = row_of(argument(frame, 17), sample, size)
+            run.words[_CT_STATES] = row_of(argument(frame, 18), sample, size)
+            run.words[_BY_INPUTS] = row_of(result(frame, 2), sample, size)
+            run.words[_BY_GIVEN] = row_of(result(frame, 3), sample, size)
+            status = windows_back.run_backward(run, rates)
+            if run.no_memory:
                 status = NO_MEMORY
             if status != 0:
                 break

@@ -10,28 +10,10 @@ import math
 
 import numpy as np
 
+from eventsnn.engine.native.block import array_at, set_places
 from eventsnn.engine.native.compiled import compiled
 from eventsnn.engine.native.pool import allocate, free
-from eventsnn.engine.native.scratch import vector_at
-from eventsnn.engine.native.windows_words import (
-    BUCKETS,
-    FREE_CHUNK,
-    LENGTH,
-    LONGEST,
-    N_SORTED,
-    N_WINDOWS,
-    NO_MEMORY,
-    PARTS,
-    PER_LENGTH,
-    RING,
-    SORTED,
-    STARTS,
-    T_END,
-    T_STOP,
-    N,
-    reals_of,
-    words_of,
-)
+from eventsnn.engine.native.windows_words import WINDOWS
 
 _ENTRIES = 256
 # A window has 2**3 parts, and 1 where there are very many windows. For 14 arrivals of each neuron, insertion takes
@@ -45,21 +27,20 @@ _FIRST, _LAST, _FILLED, _BUCKET = 0, 1, 2, 4
 
 
 @compiled
-def make_ring(m):
+def make_ring(run):
     """Buckets for as many windows as the longest delay reaches over. False if there is no memory."""
-    s, f = words_of(m), reals_of(m)
-    ahead = min(np.int64(f[LONGEST] * f[PER_LENGTH]) + 3, s[N_WINDOWS] + 1)
-    s[PARTS] = _PARTS if ahead <= _MANY else 0
-    ahead <<= s[PARTS]
+    ahead = min(np.int64(run.longest * run.per_length) + 3, run.n_windows + 1)
+    run.parts = _PARTS if ahead <= _MANY else 0
+    ahead <<= run.parts
     size = 2
     while size < ahead:
         size *= 2
-    s[BUCKETS] = allocate(8 * _BUCKET * size)
-    if s[BUCKETS] == 0:
-        s[NO_MEMORY] = 1
+    run.buckets = allocate(8 * _BUCKET * size)
+    if run.buckets == 0:
+        run.no_memory = 1
         return False
-    s[RING] = size - 1
-    buckets = vector_at(s[BUCKETS], _BUCKET * size, np.int64)
+    run.ring = size - 1
+    buckets = array_at(run.buckets, np.int64)
     for k in range(_BUCKET * size):
         buckets[k] = 0
     for k in range(size):
@@ -69,69 +50,65 @@ def make_ring(m):
 
 
 @compiled
-def release_ring(m):
+def release_ring(run):
     """Give back the memory of everything that has grown."""
-    s = words_of(m)
-    if s[BUCKETS] != 0:
-        buckets = vector_at(s[BUCKETS], _BUCKET * (s[RING] + 1), np.int64)
-        for k in range(s[RING] + 1):
-            empty(m, buckets, _BUCKET * k)
-        free(s[BUCKETS])
-    while s[FREE_CHUNK] != 0:
-        chunk = s[FREE_CHUNK]
-        s[FREE_CHUNK] = vector_at(chunk, 1, np.int64)[0]
+    if run.buckets != 0:
+        buckets = array_at(run.buckets, np.int64)
+        for k in range(run.ring + 1):
+            empty(run, buckets, _BUCKET * k)
+        free(run.buckets)
+    while run.free_chunk != 0:
+        chunk = run.free_chunk
+        run.free_chunk = array_at(chunk, np.int64)[0]
         free(chunk)
-    if s[SORTED] != 0:
-        free(s[SORTED])
+    if run.sorted != 0:
+        free(run.sorted)
 
 
 @compiled
-def empty(m, buckets, bucket):
+def empty(run, buckets, bucket):
     """Nobody uses the chunks of a bucket any more."""
-    s = words_of(m)
     chunk = buckets[bucket + _FIRST]
     if chunk != 0:
-        vector_at(buckets[bucket + _LAST], 1, np.int64)[0] = s[FREE_CHUNK]
-        s[FREE_CHUNK] = chunk
+        array_at(buckets[bucket + _LAST], np.int64)[0] = run.free_chunk
+        run.free_chunk = chunk
     buckets[bucket + _FIRST], buckets[bucket + _LAST], buckets[bucket + _FILLED] = 0, 0, _ENTRIES
 
 
 @compiled
-def _add_chunk(m, buckets, bucket):
-    s = words_of(m)
-    chunk = s[FREE_CHUNK]
+def _add_chunk(run, buckets, bucket):
+    chunk = run.free_chunk
     if chunk != 0:
-        s[FREE_CHUNK] = vector_at(chunk, 1, np.int64)[0]
+        run.free_chunk = array_at(chunk, np.int64)[0]
     else:
         chunk = allocate(_CHUNK)
         if chunk == 0:
             # The run is over; entries are written over others until then.
-            s[NO_MEMORY] = 1
+            run.no_memory = 1
             chunk = buckets[bucket + _LAST]
             if chunk == 0:
                 return
             buckets[bucket + _FILLED] = 0
             return
-    vector_at(chunk, 1, np.int64)[0] = 0
+    array_at(chunk, np.int64)[0] = 0
     if buckets[bucket + _LAST] != 0:
-        vector_at(buckets[bucket + _LAST], 1, np.int64)[0] = chunk
+        array_at(buckets[bucket + _LAST], np.int64)[0] = chunk
     else:
         buckets[bucket + _FIRST] = chunk
     buckets[bucket + _LAST], buckets[bucket + _FILLED] = chunk, 0
 
 
 @compiled
-def send(dtype, m, t, indptr, targets, delays, row, soonest, latest, last, number, earliest):
+def send(run, t, indptr, targets, delays, row, soonest, latest, last, number, earliest):
     """Put a spike at `t` into the bucket of every window from `soonest` to `latest` in which it reaches a neuron.
 
     It arrives no sooner than `soonest`, whatever rounding says, and no later than `last`, the last window. In the
     backward run `number` says what emitted it; otherwise it is `None`. Arrivals before the window `earliest` are left
     out, if that is not `None`.
     """
-    s, f = words_of(m), reals_of(m)
-    buckets, t_stop, ring = vector_at(s[BUCKETS], 2**40, np.int64), f[T_STOP], s[RING]
-    parts = np.int64(1) << s[PARTS]
-    per_part, soonest, latest, last = f[PER_LENGTH] * parts, soonest * parts, latest * parts, last * parts
+    buckets, t_stop, ring = array_at(run.buckets, np.int64), run.t_stop, run.ring
+    parts = np.int64(1) << run.parts
+    per_part, soonest, latest, last = run.per_length * parts, soonest * parts, latest * parts, last * parts
     latest, last = latest + parts - 1, last + parts - 1
     for synapse in range(indptr[row], indptr[row + 1]):
         ta = t + np.float64(delays[synapse])
@@ -145,13 +122,13 @@ def send(dtype, m, t, indptr, targets, delays, row, soonest, latest, last, numbe
                 continue
         bucket = _BUCKET * (part & ring)
         if buckets[bucket + _FILLED] == _ENTRIES:
-            _add_chunk(m, buckets, bucket)
-            if s[NO_MEMORY]:
+            _add_chunk(run, buckets, bucket)
+            if run.no_memory:
                 return
         place = buckets[bucket + _FILLED]
         address = buckets[bucket + _LAST] + _HEADER
-        vector_at(address, 3 * _ENTRIES, np.float64)[3 * place] = ta
-        halves = vector_at(address, 6 * _ENTRIES, np.int32)
+        array_at(address, np.float64)[3 * place] = ta
+        halves = array_at(address, np.int32)
         halves[6 * place + 2], halves[6 * place + 3] = targets[synapse], synapse
         if number is not None:
             halves[6 * place + 4] = number
@@ -159,44 +136,43 @@ def send(dtype, m, t, indptr, targets, delays, row, soonest, latest, last, numbe
 
 
 @compiled
-def sort_bucket(m, window, emitters):
+def sort_bucket(run, window, emitters):
     """The arrivals of a window by target, and empty its bucket; gives how many there are.
 
     `starts[j]` is the first of neuron j then. In the backward run, where `emitters` is not `None`, also what emitted
     them.
     """
-    s = words_of(m)
-    n, buckets = s[N], vector_at(s[BUCKETS], 2**40, np.int64)
-    parts = np.int64(1) << s[PARTS]
-    starts = vector_at(s[STARTS], n + 2, np.int64)
+    n, buckets = run.n, array_at(run.buckets, np.int64)
+    parts = np.int64(1) << run.parts
+    starts = run.starts
     for j in range(n + 2):
         starts[j] = 0
     count = 0
     for part in range(window * parts, (window + 1) * parts):
-        bucket = _BUCKET * (part & s[RING])
+        bucket = _BUCKET * (part & run.ring)
         chunk = buckets[bucket + _FIRST]
         while chunk != 0:
-            after = vector_at(chunk, 1, np.int64)[0]
+            after = array_at(chunk, np.int64)[0]
             filled = _ENTRIES if after != 0 else buckets[bucket + _FILLED]
-            halves = vector_at(chunk + _HEADER, 6 * _ENTRIES, np.int32)
+            halves = array_at(chunk + _HEADER, np.int32)
             for k in range(filled):
                 starts[np.int64(halves[6 * k + 2]) + 2] += 1
             count += filled
             chunk = after
     for j in range(n):
         starts[j + 2] += starts[j + 1]
-    if count > s[N_SORTED] and not _more_room(m, count):
+    if count > run.n_sorted and not _more_room(run, count):
         return 0
-    times, synapses = sorted_times(s), sorted_synapses(s)
-    numbers = sorted_emitters(s)
+    times, synapses = run.sorted_times, run.sorted_synapses
+    numbers = run.sorted_emitters
     for part in range(window * parts, (window + 1) * parts):
-        bucket = _BUCKET * (part & s[RING])
+        bucket = _BUCKET * (part & run.ring)
         chunk = buckets[bucket + _FIRST]
         while chunk != 0:
-            after = vector_at(chunk, 1, np.int64)[0]
+            after = array_at(chunk, np.int64)[0]
             filled = _ENTRIES if after != 0 else buckets[bucket + _FILLED]
-            entries = vector_at(chunk + _HEADER, 3 * _ENTRIES, np.float64)
-            halves = vector_at(chunk + _HEADER, 6 * _ENTRIES, np.int32)
+            entries = array_at(chunk + _HEADER, np.float64)
+            halves = array_at(chunk + _HEADER, np.int32)
             for k in range(filled):
                 j = np.int64(halves[6 * k + 2]) + 1
                 place = starts[j]
@@ -205,43 +181,30 @@ def sort_bucket(m, window, emitters):
                 if emitters is not None:
                     numbers[place] = halves[6 * k + 4]
             chunk = after
-        empty(m, buckets, bucket)
+        empty(run, buckets, bucket)
     for j in range(n):
         sort_few(times, synapses, numbers, starts[j], starts[j + 1], emitters)
     return count
 
 
+_SORTED = WINDOWS.span("sorted_times", "sorted_emitters")
+
+
 @compiled
-def _more_room(m, count):
-    s = words_of(m)
-    if s[SORTED] != 0:
-        free(s[SORTED])
-    s[N_SORTED] = 2 * count
-    s[SORTED] = allocate(48 * s[N_SORTED])
-    if s[SORTED] == 0:
-        s[NO_MEMORY], s[N_SORTED] = 1, 0
-        starts = vector_at(s[STARTS], s[N] + 2, np.int64)
-        for j in range(s[N] + 2):
+def _more_room(run, count):
+    if run.sorted != 0:
+        free(run.sorted)
+    run.n_sorted = 2 * count
+    end = set_places(run, _SORTED, run.n_sorted, 0)
+    run.sorted = allocate(end)
+    if run.sorted == 0:
+        run.no_memory, run.n_sorted = 1, 0
+        starts = run.starts
+        for j in range(run.n + 2):
             starts[j] = 0
-    return s[SORTED] != 0
-
-
-@compiled
-def sorted_times(s):
-    """When the arrivals of a window come."""
-    return vector_at(s[SORTED], s[N_SORTED], np.float64)
-
-
-@compiled
-def sorted_synapses(s):
-    """Through which synapses."""
-    return vector_at(s[SORTED] + 8 * s[N_SORTED], s[N_SORTED], np.int32)
-
-
-@compiled
-def sorted_emitters(s):
-    """From which spikes."""
-    return vector_at(s[SORTED] + 12 * s[N_SORTED], s[N_SORTED], np.int32)
+        return False
+    set_places(run, _SORTED, run.n_sorted, run.sorted)
+    return True
 
 
 # Up to so many arrivals of a neuron insertion is fastest.
@@ -275,24 +238,23 @@ def sort_few(times, synapses, numbers, low, high, emitters):
 
 
 @compiled
-def choose_windows(dtype, m, dmin, arrivals):
+def choose_windows(run, dmin, arrivals):
     """How long windows are: as the shortest delay among neurons, or less where so much arrives that sorting is slow.
 
     False if there would be more of them than there may be.
     """
-    s, f = words_of(m), reals_of(m)
-    t_stop = f[T_STOP]
-    if not dmin * MAX_WINDOWS >= f[T_END]:
+    t_stop = run.t_stop
+    if not dmin * MAX_WINDOWS >= run.t_end:
         return False
     # A little less than the delay. Otherwise inputs on a grid that the delays share would all come at the ends of
     # windows, on one side or the other, as they are rounded.
-    length = dmin * (1 - 8 * np.float64(np.finfo(dtype).eps))
+    length = dmin * (1 - 8 * run.eps)
     if arrivals > 0 and t_stop > 0:
-        length = min(length, max(t_stop * _TOGETHER * s[N] / arrivals, t_stop / (MAX_WINDOWS / 2)))
+        length = min(length, max(t_stop * _TOGETHER * run.n / arrivals, t_stop / (MAX_WINDOWS / 2)))
     if not length < np.inf:
         length = 2 * t_stop + 1
-    f[LENGTH], f[PER_LENGTH] = length, 1 / length
-    s[N_WINDOWS] = np.int64(math.floor(t_stop / length)) + 1
+    run.length, run.per_length = length, 1 / length
+    run.n_windows = np.int64(math.floor(t_stop / length)) + 1
     return True
 
 

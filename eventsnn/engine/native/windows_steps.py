@@ -5,52 +5,35 @@ coefficients of `linear.coefficients` follow from these with a few products and 
 both, in a loop that vectorises: 3 ns per arrival, where two calls of the mathematical library take 25.
 """
 
-import numpy as np
-
 from eventsnn.engine.native.compiled import compiled, fast
-from eventsnn.engine.native.scratch import vector_at
-from eventsnn.engine.native.windows_queue import sorted_times
-from eventsnn.engine.native.windows_words import N_SORTED, SORTED
 
 # The terms of the polynomial are exact to rounding up to this x, beyond which a step is halved: 0.25**13 / 14! < 2e-19.
 _EXACT = 0.25
 
 
 @compiled
-def slow_steps(s):
-    """The first of the two numbers, for the step to each arrival from the one before."""
-    return vector_at(s[SORTED] + 16 * s[N_SORTED], s[N_SORTED], np.float64)
-
-
-@compiled
-def apart_steps(s):
-    """The second of them."""
-    return vector_at(s[SORTED] + 24 * s[N_SORTED], s[N_SORTED], np.float64)
-
-
-@compiled
-def prepare_steps(s, low, high, a, r):
+def prepare_steps(run, low, high, a, r):
     """Both numbers for the steps between the arrivals `low` to `high` of a neuron with rates `a` and `r`."""
     if high - low < 2:
         return
-    times, slow, apart = sorted_times(s), min(a, r), abs(r - a)
+    times, slow, apart = run.sorted_times, min(a, r), abs(r - a)
     longest, halvings, part = (times[high - 1] - times[low]) * max(slow, apart), 0, 1.0
     while longest > _EXACT and halvings < 60:
         longest, part = 0.5 * longest, 0.5 * part
         halvings += 1
-    first, second = slow_steps(s)[low + 1 : high], apart_steps(s)[low + 1 : high]
-    _start(times[low : high - 1], times[low + 1 : high], part, slow, first)
-    _start(times[low : high - 1], times[low + 1 : high], part, apart, second)
+    first, second = run.slow_steps, run.apart_steps
+    _start(times, low + 1, high, part, slow, first)
+    _start(times, low + 1, high, part, apart, second)
     for _ in range(halvings):
-        _double(first, slow)
-        _double(second, apart)
+        _double(first, low + 1, high, slow)
+        _double(second, low + 1, high, apart)
 
 
 @fast
-def _start(before, after, part, rate, out):
+def _start(times, low, high, part, rate, out):
     """(1 - exp(-x)) / x times dt, by its series."""
-    for k in range(out.shape[0]):
-        dt = part * (after[k] - before[k])
+    for k in range(low, high):
+        dt = part * (times[k] - times[k - 1])
         x = -rate * dt
         tail = 1 / 6227020800 + x * (1 / 87178291200)
         tail = 1 / 39916800 + x * (1 / 479001600 + x * tail)
@@ -61,7 +44,7 @@ def _start(before, after, part, rate, out):
 
 
 @fast
-def _double(steps, rate):
+def _double(steps, low, high, rate):
     """Steps twice as long."""
-    for k in range(steps.shape[0]):
+    for k in range(low, high):
         steps[k] = steps[k] * (2 - rate * steps[k])

@@ -1,47 +1,46 @@
-"""The words of the block of a run in windows: sizes, counters and times first, then the addresses of arrays.
-
-Both directions use the same words. Times are float64: `reals_of` shows the same memory as such numbers.
-"""
+"""What the kernel of networks in windows keeps in the block of a run, in both directions."""
 
 import numpy as np
 
-from eventsnn.engine.native.compiled import compiled
-from eventsnn.engine.native.scratch import vector_at
+from eventsnn.engine.native.block import STATE, Layout, Rows
+from eventsnn.engine.native.kinds import NUMBERS
 
-(
-    N, CAPACITY, N_INPUTS, N_QUERIES, CHANNELS, RECURRENT, STOP_AFTER, N_ROWS, N_SYNAPSES,
-    # How many windows there are; the number of buckets, a power of 2, less 1; a window has 2**PARTS of them.
-    N_WINDOWS, RING, PARTS,
-    N_SPIKES, N_FOUND, N_WAITING, N_COMING, OVER, NO_MEMORY, N_SORTED, FIRST_QUERY, END_QUERY,
-    # Times, and 1 over the length of a window.
-    T_END, T_STOP, LENGTH, PER_LENGTH, LONGEST, MIN_SLOPE,
-    # Chunks that nobody uses; the buckets; the arrivals of a window.
-    FREE_CHUNK, BUCKETS, SORTED,
-    # Given.
-    INPUT_TIMES, INPUT_ROWS, INDPTR, TARGETS, WEIGHTS, DELAYS, GIVEN, KINDS, QUERIES, ENDS,
-    # Results of the way forth.
-    TIMES_OUT, NEURONS, SLOPES, COUNT, COUNTS, STATUSES, STOPPED, PASSING, STATES, TIMES, CURRENTS, FREE_STATES, MARKS,
-    INFO,
-    # Given and results of the way back.
-    CT_TIMES, CT_STATES, BY_WEIGHTS, BY_INPUTS, BY_DELAYS, BY_GIVEN,
-    # Arrays of every direction.
-    CELLS, STARTS, INPUT_AT, COMING, PLACES, ASKED_AT, ASKED, SPARE, FOUND_T, FOUND, ORDER,
-    # Arrays of the way back.
-    ADJOINTS, BY_NUMBERS, BEFORE, RECEIVED,
-    # For `windows_rates`: the spike after each; states at the start of every so many windows, and of every one from a
-    # number on; another block of words.
-    AFTER, KEPT, KEPT_FINELY, STRIDE, REPLAYED, ASIDE,
-) = range(81)  # fmt: skip
-WORDS = 88
+# How many numbers there are of each neuron, of each spike before its window is over, and of the adjoint of a neuron:
+# see `windows_start` and `windows_back`.
+CELL, FOUND_COLUMNS, ADJOINT = 16, 8, 8
 
-
-@compiled
-def words_of(m):
-    """The block as whole numbers."""
-    return vector_at(m, WORDS, np.int64)
-
-
-@compiled
-def reals_of(m):
-    """The block as float64."""
-    return vector_at(m, WORDS, np.float64)
+WINDOWS = Layout(
+    "Windows",
+    # There are `ring` + 1 buckets, a power of 2, of which a window has 2**parts. `free_chunk`, `buckets` and `sorted`
+    # are the addresses of memory that grows: chunks that nobody uses, buckets, and the arrivals of a window. So are
+    # those of `windows_rates`: states at the start of every `stride` windows, and of every one from a number on; the
+    # spike after each; and another block.
+    whole="""
+        n capacity n_inputs n_queries channels recurrent stop_after n_rows n_synapses
+        n_windows ring parts n_spikes n_found n_waiting n_coming over no_memory n_sorted first_query end_query
+        free_chunk buckets sorted after kept kept_finely stride replayed aside
+    """,
+    real="t_end t_stop length per_length longest min_slope",
+    arrays=dict(
+        # Given.
+        input_times=STATE, input_rows=np.int32, indptr=np.int32, targets=np.int32, weights=STATE, delays=STATE,
+        given=Rows(STATE, "n"), kinds=np.int32, queries=STATE, ends=STATE,
+        # Results of the way forth.
+        times_out=STATE, neurons=np.int32, slopes=STATE, count=np.int32, counts=np.int32, statuses=np.int32,
+        stopped=STATE, passing=np.uint8, states=STATE, times=np.float64, currents=np.float64,
+        free_states=Rows(np.float64, 2), marks=Rows(np.int32, 4), info=np.int32,
+        # Given and results of the way back.
+        ct_times=STATE, ct_states=STATE, by_weights=STATE, by_inputs=STATE, by_delays=STATE, by_given=Rows(STATE, "n"),
+        # Arrays of both directions.
+        cells=Rows(np.float64, CELL), starts=np.int64, input_at=np.float64, coming=np.int64, places=np.int64,
+        asked_at=np.float64, asked=np.int64, spare=np.int64, found_t=np.float64,
+        found=Rows(np.float64, FOUND_COLUMNS), order=np.int64,
+        # Of the arrivals of a window, in order: when, and how far they are from the one before, as `windows_steps` has
+        # it; for `windows_rates` the states after them; through which synapse, and on the way back from which spike.
+        sorted_times=np.float64, slow_steps=np.float64, apart_steps=np.float64, past_v=np.float64, past_i=np.float64,
+        sorted_synapses=np.int32, sorted_emitters=np.int32,
+        # Arrays of the way back.
+        adjoints=Rows(np.float64, ADJOINT), by_numbers=Rows(np.float64, NUMBERS), before=np.int64, received=np.float64,
+    ),
+)  # fmt: skip
+windows_block = WINDOWS.at()

@@ -1,18 +1,35 @@
-"""The words of the block of a run: sizes and counters first, then the addresses of arrays."""
+"""What the kernel of neurons on one clock keeps in the block of a run, on its way forth."""
 
-(
-    N, CAPACITY, N_ARRIVALS, N_QUERIES, CHANNELS, RECURRENT, STOP_AFTER, N_GROUPS, ANY_JUMPS, ALL_JUMP, SINGLY,
-    N_SPIKES, N_LOG, N_HEAP, N_REFRACTORY, N_WAITING, N_PASSING, STATUS, CULPRIT, N_LISTED,
-    UNWANTED, N_ANSWERED, N_APART,
-    # Given, for this sample.
-    ARRIVAL_TIMES, ARRIVAL_ROWS, WEIGHTS, DELAYS, GIVEN, KINDS, QUERIES,
-    # Results.
-    TIMES_OUT, NEURONS, SLOPES, COUNT, COUNTS, STATUSES, STOPPED, PASSING, STATES, TIMES, CURRENTS, FREE_CURRENTS, LOG,
-    INFO,
-    # Of each neuron.
-    NUMBERS_AT, V_AT, I_AT, D_AT, THETA, REFRACTORY_AT, FREE_AT, FREED_AT, SINCE, LISTED, CROSSED, NEW_V, NEW_I, HELD_V,
-    HELD_I, WAITED, BASE_V, BASE_I, ASK_V, ASK_I, APART, APART_T, GROUP_OF, GROUPS, COEFS,
-    # Of each arrival, query and spike.
-    AT, COMING, BUCKETS, ASKED_AT, ASKED, SPARE, HEAP_TIMES, HEAP_NUMBERS, FOUND_T, FOUND_J, FOUND_I, FOUND_S, ORDER,
-) = range(82)  # fmt: skip
-WORDS = 88
+import numpy as np
+
+from eventsnn.engine.native.block import STATE, Layout, Rows
+
+CLOCK = Layout(
+    "Clock",
+    # `unwanted`: which results nobody asked for: slopes 1, `times` and `currents` 2, `free_currents` 4, the log 8.
+    whole="""
+        n capacity n_arrivals n_queries channels recurrent stop_after unwanted
+        n_groups any_jumps all_jump singly n_spikes n_log n_heap n_refractory n_waiting n_passing status culprit
+        n_listed n_apart n_answered
+    """,
+    real="",
+    arrays=dict(
+        # Given, for this sample.
+        arrival_times=STATE, arrival_rows=np.int32, weights=Rows(STATE, "n"), delays=STATE, given=Rows(STATE, "n"),
+        kinds=np.int32, queries=STATE,
+        # Results.
+        times_out=STATE, neurons=np.int32, slopes=STATE, count=np.int32, counts=np.int32, statuses=np.int32,
+        stopped=STATE, passing=np.uint8, states=STATE, times=np.float64, currents=np.float64, free_currents=np.float64,
+        log=np.int32, info=np.int32,
+        # Of each neuron.
+        numbers=Rows(np.float64, "n"), v=STATE, i=STATE, d=STATE, theta=STATE, refractory=np.int64, free_at=np.float64,
+        freed_at=np.float64, since=np.int64, listed=np.int64, crossed=np.float64, new_v=np.float64, new_i=np.float64,
+        held_v=STATE, held_i=STATE, waited=np.uint8, base_v=STATE, base_i=STATE, ask_v=STATE, ask_i=STATE,
+        apart=np.int64, apart_t=np.float64, group_of=np.int64, groups=np.int64, coefs=Rows(np.float64, 4),
+        # Of each arrival, query and spike.
+        at=np.float64, coming=np.int64, buckets=np.int64, asked_at=np.float64, asked=np.int64, spare=np.int64,
+        heap_times=np.float64, heap_numbers=np.int64, found_t=np.float64, found_j=np.int64, found_i=np.float64,
+        found_s=np.float64, order=np.int64,
+    ),
+)  # fmt: skip
+clock_block = CLOCK.at()

@@ -1,19 +1,32 @@
-"""The words of the block of a run on its way back: sizes and counters first, then the addresses of arrays."""
+"""What the kernel of neurons on one clock keeps in the block of a run, on its way back."""
 
-(
-    N, CAPACITY, N_ARRIVALS, N_QUERIES, CHANNELS, RECURRENT, ROWS, N_GROUPS, ANY_JUMPS, N_SPECIAL, STEPS, N_KEPT, N_OUT,
-    # Given, for this sample.
-    ARRIVAL_TIMES, ARRIVAL_ROWS, WEIGHTS, DELAYS, GIVEN, KINDS, QUERIES, ENDS, NEURONS, TIMES, CURRENTS, FREE_CURRENTS,
-    LOG, INFO, CT_TIMES, CT_STATES,
-    # Results.
-    BY_WEIGHTS, BY_ARRIVALS, BY_DELAYS, BY_GIVEN,
-    # Of each neuron.
-    NUMBERS_AT, BY_NUMBERS, LV, LI, BY_DRIVE, SPECIAL, PLACE, SIDE_V, SIDE_I, SIDE_T, RESTING, RESTS_SINCE, OWED,
-    OWED_AT, GROUPS, COEFS,
-    # Of each spike.
-    RECEIVED,
-    # For `clock_rates`: what rates receive; states after the last events, of which the last row is that of neurons that
-    # are apart; states that are kept, with who rests, when and where in the log; and who is apart, since when.
-    BY_RATES, PAST_V, KEPT_V, KEPT_REST, KEPT_T, KEPT_ENTRIES, OUT, OUT_AT, OUT_T, OUT_REST,
-) = range(60)  # fmt: skip
-WORDS = 64
+import numpy as np
+
+from eventsnn.engine.native.block import STATE, Layout, Rows
+
+BACK = Layout(
+    "Back",
+    whole="n capacity n_arrivals n_queries channels rows n_groups any_jumps n_special steps n_kept n_out",
+    real="",
+    arrays=dict(
+        # Given, for this sample.
+        arrival_times=STATE, arrival_rows=np.int32, weights=Rows(STATE, "n"), delays=STATE, given=Rows(STATE, "n"),
+        kinds=np.int32, queries=STATE, ends=STATE, neurons=np.int32, times=np.float64, currents=np.float64,
+        free_currents=np.float64, log=np.int32, info=np.int32, ct_times=STATE, ct_states=STATE,
+        # Results.
+        by_weights=Rows(STATE, "n"), by_arrivals=STATE, by_delays=STATE, by_given=Rows(STATE, "n"),
+        # Of each neuron.
+        numbers=Rows(np.float64, "n"), by_numbers=Rows(np.float64, "n"), lv=STATE, li=STATE, by_drive=STATE,
+        special=np.int64, place=np.int64, side_v=np.float64, side_i=np.float64, side_t=np.float64, resting=np.uint8,
+        rests_since=np.int64, owed=np.float64, owed_at=np.float64, groups=np.int64,
+        # Of each spike.
+        received=np.float64,
+        # For `clock_rates`: what rates receive; V and I after the last events in turn, of which the last two rows are
+        # those of neurons that are apart; states that are kept, with who rests, when and where in the log; and who is
+        # apart, since when.
+        by_rates=Rows(np.float64, "n"), past=Rows(np.float64, "n"), kept=Rows(np.float64, "n"),
+        kept_rest=Rows(np.uint8, "n"), kept_t=np.float64, kept_entries=np.int64, out=np.int64, out_at=np.int64,
+        out_t=np.float64, out_rest=np.uint8,
+    ),
+)  # fmt: skip
+back_block = BACK.at()
