@@ -5,6 +5,8 @@ would run both of its branches. The loops here carry a batch axis of their own i
 only makes that axis longer.
 """
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +15,7 @@ import jax.numpy as jnp
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 
 def hand_batched(function: Callable, summed: bool = False) -> Callable:
@@ -58,7 +60,19 @@ def leading(tree: PyTree) -> PyTree:
 
 def as_shared(by: Any, like: Any) -> Any:
     """Cotangents per sample, summed if the leading axis of what they belong to is shared: see `leading`."""
-    return jnp.sum(by, axis=0, keepdims=True) if like.shape[0] == 1 else by
+    return _sum_of_few(by)[None] if like.shape[0] == 1 else by
+
+
+# Up to so many arrays are added one by one. XLA's reduction over a leading axis jumps through memory on CPUs: for 16
+# arrays of 784 x 350 numbers it takes 40 ms on two cores, and their additions, which become one loop, take 0.7 ms.
+_FEW = 32
+
+
+def _sum_of_few(by: Array) -> Array:
+    """The sum over the leading axis, in the order of its entries if these are few."""
+    if not 0 < by.shape[0] <= _FEW:
+        return jnp.sum(by, axis=0)
+    return functools.reduce(operator.add, (by[k] for k in range(by.shape[0])))
 
 
 def zeros_of(leaf: Any, like: Any) -> Any:
@@ -83,7 +97,7 @@ def _sum_shared(inputs: PyTree, in_batched: PyTree, cotangents: PyTree) -> PyTre
     shared = jax.tree.map(lambda leaf, over: leaf.shape[1 if over else 0] == 1, inputs, in_batched)
     shared = jax.tree.leaves(shared, is_leaf=_is_none)
     summed = [
-        jnp.sum(ct, axis=1, keepdims=True) if once and ct is not None else ct
+        jax.vmap(_sum_of_few)(ct)[:, None] if once and ct is not None else ct
         for ct, once in zip(leaves, shared, strict=True)
     ]
     return jax.tree.unflatten(structure, summed)
