@@ -48,7 +48,7 @@ _OF_ARRIVALS, _OF_QUERIES = CLOCK.span("at", "buckets"), CLOCK.span("asked_at", 
 _SPARE, _OF_SPIKES = CLOCK.span("spare"), CLOCK.span("heap_times", "order")
 _SLOPES, _TRACE, _FREE_CURRENTS = CLOCK.span("slopes"), CLOCK.span("times", "currents"), CLOCK.span("free_currents")
 _LOG = CLOCK.span("log")
-_COUNTERS = CLOCK.span("n_groups", "n_answered")
+_COUNTERS = CLOCK.span("n_groups", "arrived")
 
 
 @compiled
@@ -90,7 +90,7 @@ def begin(run, t_end):
     rows, delays = run.arrival_rows, run.delays
     for word in range(_COUNTERS[0], _COUNTERS[1]):
         run.words[word] = 0
-    run.all_jump = 1
+    run.all_jump, run.plain = 1, 1
     stretch = np.inf
     for j in range(n):
         for row in range(NUMBERS):
@@ -108,7 +108,9 @@ def begin(run, t_end):
             if run.recurrent:
                 stretch = min(stretch, np.float64(delays[j]))
             if numbers[TREF, j] > 0:
+                run.plain = 0
                 stretch = min(stretch, numbers[TREF, j])
+    run.plain = run.plain and not run.any_jumps
     run.singly = not stretch >= SHORTEST * t_end
     find_groups(run)
 
@@ -228,11 +230,16 @@ def run_forward(run, t_end):
                 move_all(run)
                 t = te
             else:
-                before, ends = run.n_spikes, te if run.singly else min(te, t + longest)
-                reached = through_stretch(run, t, ends, ends == te and kind >= 0, ends == te and kind < 0)
+                before, ends, row = run.n_spikes, te if run.singly else min(te, t + longest), np.int64(-1)
+                if run.plain and ends == te:
+                    if kind == INPUT:
+                        row = np.int64(rows[coming[n_input]])
+                    elif kind == ARRIVAL:
+                        row = np.int64(neurons[heap_numbers[0]])
+                reached = through_stretch(run, t, ends, row, ends == te and kind >= 0, ends == te and kind < 0)
                 still = still + run.n_spikes - before if reached <= t else 0
                 t = reached
-                if t < te or run.n_spikes > before:
+                if not run.arrived and (t < te or run.n_spikes > before):
                     continue
         if kind < 0:
             break
@@ -242,14 +249,17 @@ def run_forward(run, t_end):
             number = coming[n_input]
             n_input += 1
             if n_input < n_coming:
-                # A row of a large matrix is not in the cache. The next input is known, so its row is fetched early.
-                fetch_row(run, np.int64(rows[coming[n_input]]))
-            arrive(run, np.int64(rows[number]))
+                # The next input is known.
+                fetch_row(run, run.weights, np.int64(rows[coming[n_input]]))
+            if not run.arrived:
+                arrive(run, np.int64(rows[number]))
         else:
             number = heap_numbers[0]
             pop(heap_times, heap_numbers, run.n_heap)
             run.n_heap -= 1
-            arrive(run, np.int64(neurons[number]))
+            if not run.arrived:
+                arrive(run, np.int64(neurons[number]))
+        run.arrived = 0
         log[run.n_log] = number * 8 + kind
         run.n_log += 1
         if kind == FREE or run.any_jumps:

@@ -40,7 +40,7 @@ from eventsnn.engine.native.kinds import (
     VRESET,
 )
 from eventsnn.engine.native.linear import coefficients
-from eventsnn.engine.native.sweep import width_of
+from eventsnn.engine.native.sweep import fetch_row, width_of
 from eventsnn.engine.native.words_back import BACK
 
 
@@ -289,6 +289,16 @@ def take_answers(run, q):
 
 
 @compiled
+def fetch_rows_of(run, entry):
+    """Ask for the rows of weights and of their derivatives that an entry of the log needs, if it is an arrival."""
+    kind, number = entry & 7, entry >> 3
+    if kind == INPUT or kind == ARRIVAL:
+        row = np.int64(run.arrival_rows[number] if kind == INPUT else run.neurons[number])
+        fetch_row(run, run.weights, row)
+        fetch_row(run, run.by_weights, row)
+
+
+@compiled
 def begin_back(run):
     """Everything as it is at the end of the run."""
     n, count = run.n, np.int64(run.info[0])
@@ -373,6 +383,8 @@ def run_backward(run, rates):
             row = np.int64(neurons[number])
             te = times[number] + np.float64(delays[row])
         te = min(te, t)
+        if entry > 0:
+            fetch_rows_of(run, np.int64(log[entry - 1]))
         got = back_to_row(run, t - te, te, row, place, rates)
         t = te
         place -= 1

@@ -82,7 +82,7 @@ def crossing(v, i, d, dt, a, b, r, theta, passing, resolution, keep, feed, fade,
 
 
 @compiled
-def _towards(value, slope, bend, a, r):
+def _towards(value, slope, bend, third):
     """How far it is to where a parabola reaches the threshold, and how far off that may be; infinitely far if nowhere.
 
     The step is negative from above the threshold. What the third derivative moves it by is the error.
@@ -92,25 +92,45 @@ def _towards(value, slope, bend, a, r):
         return -np.inf, np.inf
     steep = math.sqrt(inside)
     step = -2 * value / (slope + steep)
-    third = -a * bend - r * (bend + a * slope)
     return step, abs(step * step * step * third) / (6 * steep)
+
+
+# Where each term of the series below is less than this part of the one before it, its fourth order is below 1e-3 of it.
+_NEAR = 0.05
+
+
+@compiled
+def _closer(value, slope, bend, third, fastest):
+    """The same from a place that may be close: then by the inverse series of the potential f, which needs no root.
+
+    With u = f / f1 the threshold is u + q u^2 + (2 q^2 - p) u^3 + ... before it, where q = f2 / (2 f1), p = f3 / (6 f1)
+    and f1 to f3 are the derivatives. The terms of fourth order are sums of products of three of q u, p u^2 and
+    `fastest` u, with factors of up to 5; `fastest` is the faster of the two rates.
+    """
+    if slope > 0:
+        one = 1 / slope
+        u, q, p = value * one, 0.5 * bend * one, third * one * (1 / 6)
+        size = abs(q * u) + abs(p * u * u) + abs(fastest * u)
+        if size < _NEAR:
+            return -u * (1 + u * (q + u * (2 * q * q - p))), abs(u) * (5 * size * size * size)
+    return _towards(value, slope, bend, third)
 
 
 @compiled
 def crossing_between(v, i, end_v, end_i, d, high, a, b, r, theta, resolution):
     """The crossing between a state below the threshold and one that is not, `high` ms later.
 
-    Each round goes to where the parabola through the value, the slope and the bend reaches the threshold. The first
-    starts from that end of the bracket where this is closer to the truth. So two or three rounds are enough. The
+    The search starts from that end of the bracket whose potential is closer to the threshold, by a parabola through
+    its value, slope and bend. Each round looks at the exact state and steps from there; one or two are enough. The
     bracket guards them.
     """
-    low, top = 0.0, high
-    slope, end_slope = d + b * i - a * v, d + b * end_i - a * end_v
-    step, error = _towards(v - theta, slope, -a * slope - r * b * i, a, r)
-    end_step, end_error = _towards(end_v - theta, end_slope, -a * end_slope - r * b * end_i, a, r)
-    s = step
-    if end_error < error:
-        s, error = high + end_step, end_error
+    low, top, fastest = 0.0, high, max(a, r)
+    from_end = end_v - theta < theta - v
+    value, current = (end_v - theta, b * end_i) if from_end else (v - theta, b * i)
+    slope = d + current - a * (value + theta)
+    bend = -a * slope - r * current
+    s, error = _towards(value, slope, bend, r * r * current - a * bend)
+    s += high if from_end else 0.0
     for _ in range(_MAX_ROUNDS):
         if not (low <= s <= top):
             s, error = 0.5 * (low + top), top - low
@@ -125,6 +145,7 @@ def crossing_between(v, i, end_v, end_i, d, high, a, b, r, theta, resolution):
             top = s
         if value == 0:
             break
-        step, error = _towards(value, slope, -a * slope - r * current, a, r)
+        bend = -a * slope - r * current
+        step, error = _closer(value, slope, bend, r * r * current - a * bend, fastest)
         s += step
     return s

@@ -27,7 +27,7 @@ from eventsnn.engine.native.kinds import (
 from eventsnn.engine.native.linear import coefficients, crossing
 from eventsnn.engine.native.order import sort_by_time
 from eventsnn.engine.native.queries import answer_until, answer_until_apart, note_apart
-from eventsnn.engine.native.sweep import count_above, find_reaching, move_all, set_coefficients, width_of
+from eventsnn.engine.native.sweep import count_above, end_stretch, find_reaching, move_all, set_coefficients, width_of
 
 
 @compiled
@@ -128,25 +128,27 @@ def spikes_of(run, k, t, until, meeting, n_found):
 
 
 @compiled
-def through_stretch(run, t, until, meets_arrival, final):
+def through_stretch(run, t, until, row, meets_arrival, final):
     """Take all neurons to `until`, or to the first spike where spikes arrive at once; gives how far they came.
 
-    The spikes of the stretch are emitted in their order, and queries are answered between them. Nothing arrives in it.
-    `final` says that the run is over at its end.
+    The spikes of the stretch are emitted in their order, and queries are answered between them. Nothing arrives in it,
+    but with a `row` of 0 or more what arrives through that at its end is taken along, and `arrived` says whether it
+    was. `final` says that the run is over at the end.
     """
     n, eps = run.n, run.eps
+    run.arrived = 0
     while True:
         set_coefficients(run, until - t)
         if find_reaching(run, until - t) == 0:
             answer_until(run, t, until, final)
-            move_all(run)
+            end_stretch(run, row)
             break
-        reached = spike_in_stretch(run, t, until, 0.5 * eps * until if meets_arrival else -1.0, final)
+        reached = spike_in_stretch(run, t, until, row, 0.5 * eps * until if meets_arrival else -1.0, final)
         if reached >= 0:
             until = reached
             break
         # More spikes than there is room for: those of a shorter stretch, so that the first of them are listed.
-        until, meets_arrival, final = t + 0.5 * (until - t), False, False
+        until, row, meets_arrival, final = t + 0.5 * (until - t), -1, False, False
     if run.n_passing > 0:
         v, theta, passing = run.v, run.theta, run.passing
         for j in range(n):
@@ -157,7 +159,7 @@ def through_stretch(run, t, until, meets_arrival, final):
 
 
 @compiled
-def spike_in_stretch(run, t, until, meeting, final):
+def spike_in_stretch(run, t, until, row, meeting, final):
     """The same where some are listed that may spike; -1, and nothing has changed, if they spike too often."""
     n, n_listed, eps = run.n, run.n_listed, run.eps
     listed, crossed = run.listed, run.crossed
@@ -184,7 +186,12 @@ def spike_in_stretch(run, t, until, meeting, final):
         for j in range(n):
             base_v[j], base_i[j], apart_t[j] = v[j], i[j], -1
         run.n_apart = 0
-    move_all(run)
+    if run.singly and first < np.inf:
+        # The stretch has become shorter.
+        move_all(run)
+    else:
+        end_stretch(run, row)
+    v = run.v
     for k in range(n_listed):
         j = listed[k]
         # What float64 says has not crossed stays below, though it may round to the threshold.
@@ -222,6 +229,8 @@ def spike_in_stretch(run, t, until, meeting, final):
         if crossed[k] < np.inf:
             j = listed[k]
             v[j], i[j] = new_v[k], new_i[k]
+            if run.arrived:
+                i[j] += run.weights[row, j]
             if kinds[j] & JUMPS and meeting >= 0 and v[j] >= theta[j]:
                 run.waited[j] = True
     return until

@@ -8,6 +8,7 @@ from eventsnn.engine.native.compiled import compiled, fast
 from eventsnn.engine.native.kinds import BLOCKS, COUPLING, DECAY, HOLDS_I, HOLDS_V, JUMPS, LEAK
 from eventsnn.engine.native.linear import coefficients
 from eventsnn.engine.native.scratch import prefetch
+from eventsnn.engine.native.words import CLOCK
 
 
 @fast
@@ -29,6 +30,40 @@ def count_reaching(v, i, d, theta, low, high, keep, feed, fade, gain, a, b, dt, 
         top = reach if reach > top else top
         count += one if top >= theta[j] else one - one
     return count
+
+
+@fast
+def look_ahead(v, i, d, theta, ahead, low, high, keep, feed, fade, gain, a, b, dt, one):
+    """The same, and their potentials at the end of the stretch.
+
+    It stores one array only: with two, LLVM would have to make sure of more pairs of arrays than it is willing to.
+    """
+    count = one - one
+    for j in range(low, high):
+        drive = b * i[j] + d[j]
+        target = a * theta[j]
+        top = keep * v[j] + feed * i[j] + gain * d[j]
+        ahead[j] = top
+        reach = v[j] + dt * (drive - a * v[j])
+        reach = reach if drive > target else top
+        reach = reach if b * fade * i[j] + d[j] <= target else top
+        top = reach if reach > top else top
+        count += one if top >= theta[j] else one - one
+    return count
+
+
+@fast
+def fade_currents(i, low, high, fade):
+    """The currents at the end of a stretch."""
+    for j in range(low, high):
+        i[j] = fade * i[j]
+
+
+@fast
+def fade_and_add(i, weights, low, high, fade):
+    """The currents at the end of a stretch, and after an arrival there."""
+    for j in range(low, high):
+        i[j] = fade * i[j] + weights[j]
 
 
 @fast
@@ -155,12 +190,35 @@ def move_all(run):
         hold(run, held, HOLDS_V, HOLDS_I)
 
 
+_V, _AHEAD = CLOCK.place("v"), CLOCK.place("ahead")
+
+
 @compiled
-def fetch_row(run, row):
-    """Ask for a row of the weights before it is needed."""
+def end_stretch(run, row):
+    """All neurons through the stretch that `find_reaching` has looked at, whatever they reach in it.
+
+    With a `row` of 0 or more, what arrives through that row at the end as well. Nobody is refractory then.
+    """
+    run.arrived = row >= 0
+    if run.n_refractory > 0:
+        move_all(run)
+        return
+    run.words[_V], run.words[_AHEAD] = run.words[_AHEAD], run.words[_V]
+    groups, i = run.groups, run.i
+    for g in range(run.n_groups):
+        fade = run.dtype(run.coefs[g, 2])
+        if row >= 0:
+            fade_and_add(i, run.weights[row], groups[g], groups[g + 1], fade)
+        else:
+            fade_currents(i, groups[g], groups[g + 1], fade)
+
+
+@compiled
+def fetch_row(run, matrix, row):
+    """Ask for a row of a matrix before it is needed, because a large matrix is not in the cache."""
     # A cache line has 64 bytes. The first 1024 bytes are enough for the processor to fetch those behind them by itself.
     for j in range(0, min(run.n, 1024 // run.itemsize), 64 // run.itemsize):
-        prefetch(run.weights[row], j)
+        prefetch(matrix[row], j)
 
 
 @compiled
@@ -204,7 +262,10 @@ def find_reaching(run, dt):
         a, b, step, one = run.dtype(numbers[LEAK, low]), run.dtype(numbers[COUPLING, low]), run.dtype(dt), run.dtype(1)
         high, whole = end, True
         while low < end:
-            reaching = count_reaching(v, i, d, theta, low, high, keep, feed, fade, gain, a, b, step, one)
+            if whole:
+                reaching = look_ahead(v, i, d, theta, run.ahead, low, high, keep, feed, fade, gain, a, b, step, one)
+            else:
+                reaching = count_reaching(v, i, d, theta, low, high, keep, feed, fade, gain, a, b, step, one)
             if reaching > 0 and whole and end - low > _BLOCK:
                 # All again, block by block.
                 whole = False

@@ -9,8 +9,8 @@ CLOCK = Layout(
     # `unwanted`: which results nobody asked for: slopes 1, `times` and `currents` 2, `free_currents` 4, the log 8.
     whole="""
         n capacity n_arrivals n_queries channels recurrent stop_after unwanted
-        n_groups any_jumps all_jump singly n_spikes n_log n_heap n_refractory n_waiting n_passing status culprit
-        n_listed n_apart n_answered
+        n_groups any_jumps all_jump plain singly n_spikes n_log n_heap n_refractory n_waiting n_passing status culprit
+        n_listed n_apart n_answered arrived
     """,
     real="",
     arrays=dict(
@@ -22,10 +22,10 @@ CLOCK = Layout(
         stopped=STATE, passing=np.uint8, states=STATE, times=np.float64, currents=np.float64, free_currents=np.float64,
         log=np.int32, info=np.int32,
         # Of each neuron.
-        numbers=Rows(np.float64, "n"), v=STATE, i=STATE, d=STATE, theta=STATE, refractory=np.int64, free_at=np.float64,
-        freed_at=np.float64, since=np.int64, listed=np.int64, crossed=np.float64, new_v=np.float64, new_i=np.float64,
-        held_v=STATE, held_i=STATE, waited=np.uint8, base_v=STATE, base_i=STATE, ask_v=STATE, ask_i=STATE,
-        apart=np.int64, apart_t=np.float64, group_of=np.int64, groups=np.int64, coefs=Rows(np.float64, 4),
+        numbers=Rows(np.float64, "n"), v=STATE, ahead=STATE, i=STATE, d=STATE, theta=STATE, refractory=np.int64,
+        free_at=np.float64, freed_at=np.float64, since=np.int64, listed=np.int64, crossed=np.float64, new_v=np.float64,
+        new_i=np.float64, held_v=STATE, held_i=STATE, waited=np.uint8, base_v=STATE, base_i=STATE, ask_v=STATE,
+        ask_i=STATE, apart=np.int64, apart_t=np.float64, group_of=np.int64, groups=np.int64, coefs=Rows(np.float64, 4),
         # Of each arrival, query and spike.
         at=np.float64, coming=np.int64, buckets=np.int64, asked_at=np.float64, asked=np.int64, spare=np.int64,
         heap_times=np.float64, heap_numbers=np.int64, found_t=np.float64, found_j=np.int64, found_i=np.float64,
