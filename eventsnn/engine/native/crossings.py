@@ -12,8 +12,6 @@ evaluations of a series where most crossings are. A part may be as long as a bou
 constants far apart cost only the logarithm of the number of short parts.
 """
 
-import numpy as np
-
 from eventsnn.engine.native.compiled import compiled, fast
 from eventsnn.engine.native.matrices import exponentials, part, times_vector
 from eventsnn.engine.native.systems_words import DOWN, EXP, MOST, NOISE, NOISE_C, OVER, PHI, TERMS, UNDER, UP
@@ -299,7 +297,7 @@ def first_crossing(run, left, passing):
 
 
 @compiled
-def fill(run, y, x, place):
-    """A state from a row of an array, into four numbers."""
+def fill(run, y, x, j):
+    """The state of a neuron, into four numbers."""
     for k in range(MOST):
-        y[k] = np.float64(x[place, k]) if k < run.size else 0.0
+        y[k] = x[k, j] if k < run.size else 0.0

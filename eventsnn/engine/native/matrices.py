@@ -172,6 +172,19 @@ def exponentials(run, a, chain, dt):
 
 
 @compiled
+def take(run, j, g, dt):
+    """Make neuron `j` of group `g` the one that everything here is about, with its chain over `dt`."""
+    if run.chain_of != g:
+        set_chain(run, j, g, dt)
+        return
+    # All else is that of the group.
+    a_c, numbers = run.a_c, run.numbers
+    for k in range(run.size):
+        a_c[k] = numbers[run.at_c + k, j]
+    run.h0 = run.offset[j]
+
+
+@compiled
 def set_chain(run, j, g, dt):
     """The chain of neuron `j`, which is one of group `g`, over `dt`, with all that it says of the condition."""
     load(run, j, False)

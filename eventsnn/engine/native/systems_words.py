@@ -38,7 +38,7 @@ SYSTEMS = Layout(
     + _SIZES
     + """
         n_groups any_jumps singly n_spikes n_log n_heap n_refractory n_waiting n_passing status culprit n_listed n_apart
-        n_answered driven
+        n_answered driven reached
     """,
     real="norm base h0",
     arrays=dict(
