@@ -6,10 +6,13 @@ from eventsnn.engine.native.block import array_at
 from eventsnn.engine.native.compiled import compiled
 from eventsnn.engine.native.crossings import advance, first_crossing
 from eventsnn.engine.native.frame import argument, attribute, expected, length, result, unexpected
-from eventsnn.engine.native.matrices import load, set_chain, set_out_small, set_rows
+from eventsnn.engine.native.matrices import load, places_of_small, set_chain, set_rows
 from eventsnn.engine.native.pool import allocate, free, spread
 from eventsnn.engine.native.scratch import row_of
 from eventsnn.engine.native.systems_words import SYSTEMS, systems_block
+
+
+set_out_small = places_of_small(SYSTEMS)
 
 
 def crossings(dtype):

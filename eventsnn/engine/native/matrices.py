@@ -24,7 +24,6 @@ from eventsnn.engine.native.systems_words import (
     NOISE_C,
     OVER,
     PHI,
-    SMALL,
     TERMS,
     UNDER,
     UP,
@@ -61,13 +60,29 @@ def set_rows(run, size):
     run.numbers_rows = run.at_y0 + size
 
 
-@compiled
-def set_out_small(run, place):
-    """Places for everything that is small; gives where they end."""
-    for word in range(SMALL[0], SMALL[1]):
-        run.words[word] = place
-        place += room(ENTRIES * (LEVELS + 1) if word < SMALL[0] + 2 else MOST * (TERMS + 4))
-    return place
+def places_of_small(layout):
+    """A function that gives everything small its place in the memory of a run; it gives where this ends."""
+    first, end = layout.span("chain", "bern")
+
+    @compiled
+    def set_out_small(run, place):
+        for word in range(first, end):
+            run.words[word] = place
+            place += room(ENTRIES * (LEVELS + 1) if word < first + 2 else MOST * (TERMS + 4))
+        return place
+
+    return set_out_small
+
+
+def exchange(layout, one, other):
+    """A function that exchanges two arrays of a run."""
+    first, second = layout.place(one), layout.place(other)
+
+    @compiled
+    def swap(run):
+        run.words[first], run.words[second] = run.words[second], run.words[first]
+
+    return swap
 
 
 @compiled
@@ -257,3 +272,16 @@ def note_system(run, row):
         row[MATRIX_AT + k] = run.a[k]
     for k in range(MOST):
         row[CONDITION + k] = run.h[k]
+
+
+@compiled
+def reset(run, j):
+    """What the state that is looked at becomes after a spike of neuron `j`."""
+    size, numbers, y, out = run.size, run.numbers, run.y, run.y_end
+    for k in range(size):
+        total = numbers[run.at_rho + k, j]
+        for m in range(size):
+            total += numbers[run.at_r + k * size + m, j] * y[m]
+        out[k] = total
+    for k in range(size):
+        y[k] = out[k]

@@ -12,12 +12,12 @@ from eventsnn.engine.native.clock import SHORTEST, next_free
 from eventsnn.engine.native.compiled import compiled
 from eventsnn.engine.native.interrupt import INTERRUPTED, interrupts
 from eventsnn.engine.native.kinds import ARRIVAL, ENDLESS, FINE, FREE, INPUT, NOT_FINITE, ONCE, OUTPUT
-from eventsnn.engine.native.matrices import set_out_small
+from eventsnn.engine.native.matrices import places_of_small
 from eventsnn.engine.native.order import pop, push, sort_by_time, sort_evenly
 from eventsnn.engine.native.sweep import fetch_row, width_of
 from eventsnn.engine.native.systems_queries import answer_until
-from eventsnn.engine.native.systems_spiking import jumps, spike_at_once, through_stretch
-from eventsnn.engine.native.systems_sweep import arrive, find_groups, go_on, move_all, set_coefficients
+from eventsnn.engine.native.systems_spiking import go_on, jumps, spike_at_once, through_stretch
+from eventsnn.engine.native.systems_sweep import arrive, find_groups, move_all, set_coefficients
 from eventsnn.engine.native.systems_words import ENTRIES, SYSTEMS
 
 # The memory of a run.
@@ -28,6 +28,7 @@ _SPARE, _OF_SPIKES, _FOUND_X = SYSTEMS.span("spare"), SYSTEMS.span("heap_times",
 _SLOPES, _TIMES, _AT_SPIKES = SYSTEMS.span("slopes"), SYSTEMS.span("times"), SYSTEMS.span("at_spikes")
 _AT_FREE, _LOG = SYSTEMS.span("at_free"), SYSTEMS.span("log")
 _COUNTERS = SYSTEMS.span("n_groups", "reached")
+_set_out_small = places_of_small(SYSTEMS)
 
 
 @compiled
@@ -51,7 +52,7 @@ def set_out(run, place):
         place = set_places(run, _AT_FREE, size * many, place)
     if run.unwanted & 8:
         place = set_places(run, _LOG, run.n_arrivals + 3 * many + run.n_queries + 8, place)
-    return set_out_small(run, place)
+    return _set_out_small(run, place)
 
 
 @compiled

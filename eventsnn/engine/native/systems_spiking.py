@@ -10,25 +10,16 @@ import numpy as np
 from eventsnn.engine.native.compiled import compiled
 from eventsnn.engine.native.crossings import advance, fill, first_crossing, height_at, slope_at
 from eventsnn.engine.native.kinds import INSTANT, NEVER, ONCE, OUTPUT, RESET_HIGH, SPIKE
-from eventsnn.engine.native.matrices import load, take
+from eventsnn.engine.native.matrices import exchange, load, reset, take
 from eventsnn.engine.native.order import sort_by_time
 from eventsnn.engine.native.sweep import width_of
 from eventsnn.engine.native.systems_queries import answer_until, answer_until_apart, note_apart
-from eventsnn.engine.native.systems_sweep import find_reaching, go_on, keep, move_all, set_coefficients, set_heights
-from eventsnn.engine.native.systems_words import HELD
+from eventsnn.engine.native.systems_sweep import find_reaching, keep, move_all, set_coefficients, set_heights
+from eventsnn.engine.native.systems_words import HELD, SYSTEMS
 
 
-@compiled
-def reset(run, j):
-    """What the state that is looked at becomes after a spike of neuron `j`."""
-    size, numbers, y, out = run.size, run.numbers, run.y, run.y_end
-    for k in range(size):
-        total = numbers[run.at_rho + k, j]
-        for m in range(size):
-            total += numbers[run.at_r + k * size + m, j] * y[m]
-        out[k] = total
-    for k in range(size):
-        y[k] = out[k]
+# The states at the end of a stretch become the present ones.
+go_on = exchange(SYSTEMS, "x", "new_x")
 
 
 @compiled

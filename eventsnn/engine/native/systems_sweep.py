@@ -21,7 +21,6 @@ from eventsnn.engine.native.systems_words import (
     NOISE_C,
     OVER,
     PHI,
-    SYSTEMS,
     UNDER,
     UP,
 )
@@ -177,15 +176,6 @@ def keep(run, to, j):
     y = run.y
     for k in range(run.size):
         to[k, j] = y[k]
-
-
-@compiled
-def go_on(run):
-    """The states at the end of the stretch are the present ones."""
-    run.words[_X], run.words[_NEW_X] = run.words[_NEW_X], run.words[_X]
-
-
-_X, _NEW_X = SYSTEMS.place("x"), SYSTEMS.place("new_x")
 
 
 @compiled

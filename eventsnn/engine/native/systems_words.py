@@ -26,6 +26,7 @@ _SIZES = """
 """
 # The matrix of one neuron, by rows and by columns, with its drive and its condition; series; and matrices of all sorts.
 _SMALL = dict(
+    chain=Rows(np.float64, ENTRIES), hat_chain=Rows(np.float64, ENTRIES),
     a=np.float64, at=np.float64, a_c=np.float64, h=np.float64, ha=np.float64, y=np.float64, y_end=np.float64,
     spare_1=np.float64, spare_2=np.float64, hat=np.float64, terms=np.float64, poly=np.float64, bern=np.float64,
 )  # fmt: skip
@@ -61,13 +62,41 @@ SYSTEMS = Layout(
         at_time=np.float64, coming=np.int64, buckets=np.int64, asked_at=np.float64, asked=np.int64, spare=np.int64,
         heap_times=np.float64, heap_numbers=np.int64, found_t=np.float64, found_j=np.int64, found_s=np.float64,
         order=np.int64, found_x=Rows(np.float64, "size"),
-        chain=Rows(np.float64, ENTRIES), hat_chain=Rows(np.float64, ENTRIES), **_SMALL,
+        **_SMALL,
     ),
 )  # fmt: skip
 systems_block = SYSTEMS.at()
-SMALL = SYSTEMS.span("chain", "bern")
 
 
-def rows_of_numbers(size: int) -> int:
-    """How many numbers a neuron with so many channels has, as `set_rows` counts them."""
-    return 2 * size * size + 5 * size + 2
+SYSTEMS_BACK = Layout(
+    "SystemsBack",
+    whole="n capacity n_arrivals n_queries columns rows"
+    + _SIZES
+    + "n_groups any_jumps driven reached n_special steps n_kept n_out",
+    real="norm base h0",
+    arrays=dict(
+        # Given, for this sample.
+        arrival_times=STATE, arrival_rows=np.int32, weights=Rows(STATE, "n"), delays=STATE, given=Rows(STATE, "n"),
+        kinds=np.int32, queries=STATE, ends=STATE, neurons=np.int32, times=np.float64,
+        at_spikes=Rows(np.float64, "size"), at_free=Rows(np.float64, "size"), log=np.int32, info=np.int32,
+        ct_times=STATE, ct_states=STATE,
+        # Results.
+        by_weights=Rows(STATE, "n"), by_arrivals=STATE, by_delays=STATE, by_given=Rows(STATE, "n"),
+        # Of all neurons: a row for each number or channel. `turned` is the velocity that an arrival of weight 1 adds.
+        numbers=Rows(np.float64, "n"), by_numbers=Rows(np.float64, "n"), adjoint=Rows(np.float64, "n"),
+        new_adjoint=Rows(np.float64, "n"), turned=Rows(np.float64, "n"),
+        # Of each neuron.
+        offset=np.float64, special=np.int64, place=np.int64, side_t=np.float64, resting=np.uint8, rests_since=np.int64,
+        owed=np.float64, owed_at=np.float64, groups=np.int64, group_of=np.int64, side=Rows(np.float64, "size"),
+        # Of each spike.
+        received=np.float64,
+        # For `systems_rates`: states after the last events in turn, and those of neurons that are apart; states that are
+        # kept, with who rests, when and where in the log; who is apart, since when; series, and sensitivities.
+        x=Rows(np.float64, "n"), new_x=Rows(np.float64, "n"), apart_x=Rows(np.float64, "n"), past=Rows(np.float64, "n"),
+        kept=Rows(np.float64, "n"), kept_rest=Rows(np.uint8, "n"), kept_t=np.float64, kept_entries=np.int64,
+        out=np.int64, out_at=np.int64, out_t=np.float64, out_rest=np.uint8, psi=np.float64, by_state=np.float64,
+        by_drive=np.float64, new_by_state=np.float64, new_by_drive=np.float64,
+        **_SMALL,
+    ),
+)  # fmt: skip
+systems_back_block = SYSTEMS_BACK.at()
