@@ -179,11 +179,11 @@ def native_rules(model: NeuronModel, n_neurons: int) -> LinearRules | None:
 def native_system(model: NeuronModel, n_neurons: int) -> SystemRules | None:
     """What the native kernel for linear systems has to know of a model, or `None` if it is not for it."""
     flow = valid_closed_form(model)
-    if flow is None or (isinstance(flow, AbstractExponentialFlow) and not _is_plain_and_reset(model)):
+    if flow is None or (isinstance(flow, AbstractExponentialFlow) and not (is_plain(model) and resets(model))):
         return None
     return flow.system(model, n_neurons)
 
 
-def _is_plain_and_reset(model: NeuronModel) -> bool:
-    """Whether there is nothing about it but arrivals of one kind, and spikes after which it is not where it was."""
-    return is_plain(model) and type(model).reset_spiked is not NeuronModel.reset_spiked
+def resets(model: NeuronModel) -> bool:
+    """Whether a spike changes the state."""
+    return type(model).reset_spiked is not NeuronModel.reset_spiked
