@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..flows.linear import LinearFlow
 from ..flows.rules import LinearRules
+from ..flows.systems import SystemRules
 from ..neuron_models.base import NeuronModel, is_plain, valid_closed_form
 from ..neuron_models.parameter import Parameter, described, frozen, per_neuron, trainable
 from .arrivals import delayed, delayed_alike, from_input, unordered
@@ -21,6 +22,7 @@ from .layer_run import LayerRun
 from .native.boundary import NativeTask, kinds_of
 from .native.choice import rules_if_native
 from .native.run import NativeInputs, kernels_are_there, run_native
+from .native.systems_run import SystemInputs, run_systems, task_of
 from .native.windows_run import WindowsInputs, dense_places, run_windows_natively, windows_are_there
 from .report import Check, LayerReport, Report
 from .step import AbstractSolver, ExactStepper
@@ -155,7 +157,7 @@ def times_carried(
 def run_layer_natively(
     solving: Solving,
     model: NeuronModel,
-    rules: LinearRules,
+    rules: LinearRules | SystemRules,
     weights: Array,
     synapse: Synapses,
     arrivals: Arrivals,
@@ -163,22 +165,25 @@ def run_layer_natively(
 ) -> LayerRun:
     """Run a layer by a native kernel, on spikes in any order."""
     inputs, size = weights.shape
-    task = NativeTask(
-        recurrent=False,
-        capacity=solving.room_for(size) if wanted.stop_after is None else size * wanted.stop_after,
-        stop_after=wanted.stop_after,
-        min_slope=solving.min_slope,
-        slopes=wanted.slopes,
-        kinds=kinds_of(rules, (True,) * size),
-        columns=rules.columns,
-    )
+    limits: dict[str, Any] = {
+        "recurrent": False,
+        "capacity": solving.room_for(size) if wanted.stop_after is None else size * wanted.stop_after,
+        "stop_after": wanted.stop_after,
+        "min_slope": solving.min_slope,
+        "slopes": wanted.slopes,
+    }
+    outputs = (True,) * size
     y0, t_end = per_neuron(model, size).init_state(size), jax.lax.stop_gradient(wanted.t_end)
     given = arrivals.times[0], arrivals.sources[0], y0, t_end, wanted.times
-    if synapse.delays is not None:
-        return run_windows_natively(task, _delayed_inputs(rules, weights, synapse, given))
     delays = jnp.zeros(inputs, weights.dtype)
     if synapse.axonal_delays is not None:
         delays = synapse.axonal_delays.frozen().value
+    if isinstance(rules, SystemRules):
+        system = SystemInputs(rules.rates, rules.levels, weights, delays, *given)
+        return run_systems(task_of(rules, outputs, **limits), system)
+    task = NativeTask(kinds=kinds_of(rules, outputs), columns=rules.columns, **limits)
+    if synapse.delays is not None:
+        return run_windows_natively(task, _delayed_inputs(rules, weights, synapse, given))
     return run_native(task, NativeInputs(rules.rates, rules.levels, weights, delays, *given))
 
 

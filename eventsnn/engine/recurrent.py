@@ -1,11 +1,14 @@
 """A recurrent network: all its neurons on one clock."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..flows.rules import LinearRules
+from ..flows.systems import SystemRules
 from ..neuron_models.base import NeuronModel, valid_closed_form
 from ..neuron_models.parameter import frozen, per_neuron, trainable
 from .arrivals import from_input, unordered
@@ -16,6 +19,7 @@ from .layer_run import LayerRun
 from .native.boundary import NativeTask, kinds_of
 from .native.choice import rules_if_native
 from .native.run import NativeInputs, run_native
+from .native.systems_run import SystemInputs, run_systems, task_of
 from .native.windows_run import WindowsInputs, dense_places, run_windows_natively, sparse_places, windows_are_there
 from .report import Check, LayerReport, Report
 from .shared_clock.motion import ExactMotion, NumericalMotion
@@ -50,7 +54,7 @@ def run_recurrent(
             return _run_natively(solving, model, rules, synapses, outputs, in_spikes, wanted)
     if delayed and not (by_source and isinstance(synapses, Synapses)):
         rules = rules_if_native(solving.engine, model, size, synapses.weights.dtype, windows_are_there)
-        if rules is not None:
+        if isinstance(rules, LinearRules):
             return _run_windows_natively(solving, model, rules, synapses, outputs, in_spikes, wanted)
     # The windows know of no arrivals but spikes.
     if windows and model.breakpoints() is None:
@@ -90,7 +94,7 @@ def run_recurrent(
 def _run_natively(
     solving: Solving,
     model: NeuronModel,
-    rules: LinearRules,
+    rules: LinearRules | SystemRules,
     synapses: Synapses,
     outputs: tuple[bool, ...],
     in_spikes: Float[Array, "inputs spikes"],
@@ -98,19 +102,21 @@ def _run_natively(
 ) -> LayerRun:
     """Run the network by a native kernel."""
     size = len(outputs)
-    task = NativeTask(
-        recurrent=True,
-        capacity=solving.room_for(size),
-        stop_after=wanted.stop_after,
-        min_slope=solving.min_slope,
-        slopes=wanted.slopes,
-        kinds=kinds_of(rules, outputs),
-        columns=rules.columns,
-    )
+    limits: dict[str, Any] = {
+        "recurrent": True,
+        "capacity": solving.room_for(size),
+        "stop_after": wanted.stop_after,
+        "min_slope": solving.min_slope,
+        "slopes": wanted.slopes,
+    }
     arrivals = unordered(in_spikes)
     y0, t_end = per_neuron(model, size).init_state(size), jax.lax.stop_gradient(wanted.t_end)
     given = arrivals.times[0], arrivals.sources[0] + size, y0, t_end, wanted.times
     weights, delays = synapses.present, _delays_by_source(synapses)
+    if isinstance(rules, SystemRules):
+        system = SystemInputs(rules.rates, rules.levels, weights, delays, *given)
+        return run_systems(task_of(rules, outputs, **limits), system)
+    task = NativeTask(kinds=kinds_of(rules, outputs), columns=rules.columns, **limits)
     return run_native(task, NativeInputs(rules.rates, rules.levels, weights, delays, *given))
 
 

@@ -1,12 +1,14 @@
 """What a closed form has to say."""
 
 import abc
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .rules import LinearRules
+from .systems import SystemRules
 
 
 class AbstractFlow(eqx.Module):
@@ -45,4 +47,8 @@ class AbstractFlow(eqx.Module):
 
     def rules(self, n_neurons: int) -> LinearRules | None:
         """What a native kernel has to know of these neurons, or `None`, the default, if there is none for them."""
+        return None
+
+    def system(self, model: Any, n_neurons: int) -> SystemRules | None:
+        """What a native kernel has to know of a `model` with this flow that is a linear system; `None` if it is not."""
         return None

@@ -8,6 +8,7 @@ last function to the first, each by a change of sign, and none is overlooked.
 """
 
 import abc
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -18,6 +19,7 @@ from ..materialise import materialised
 from .base import AbstractFlow
 from .cubic import root_of_cubic
 from .growth import relative_growth, relative_log
+from .systems import SystemRules, system_of
 
 # Newton's method doubles the digits. Where it cannot, the bracket is halved.
 _MAX_ROUNDS = 100
@@ -43,6 +45,9 @@ class AbstractExponentialFlow(AbstractFlow):
 
     def held(self, channels: tuple[int, ...]) -> "AbstractExponentialFlow | None":
         return None
+
+    def system(self, model: Any, n_neurons: int) -> SystemRules:
+        return system_of(model, n_neurons)
 
     def first_crossing(
         self, y: Float[Array, "neurons channels"], dt: Float[Array, " neurons"], resolution: Float[Array, " neurons"]

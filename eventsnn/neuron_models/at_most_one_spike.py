@@ -9,7 +9,8 @@ from jaxtyping import Array, Bool, Float
 
 from ..flows.base import AbstractFlow
 from ..flows.rules import LinearRules
-from .base import NeuronModel, native_rules, valid_closed_form
+from ..flows.systems import SystemRules
+from .base import NeuronModel, native_rules, native_system, valid_closed_form
 from .declared import MadeBy
 from .wrapper import AbstractWrapper, WrappedFlow, checked_model, wrap
 
@@ -54,6 +55,10 @@ class _Once(WrappedFlow):
         if rules is None:
             return None
         return dataclasses.replace(rules, once=(True,) * n_neurons, columns=(*rules.columns, "spent"))
+
+    def system(self, model: Any, n_neurons: int) -> SystemRules | None:
+        system = native_system(self.wrapper.neuron, n_neurons)
+        return None if system is None else dataclasses.replace(system, once=True, own=(*system.own, "spent"))
 
 
 def AtMostOneSpike(model: type[NeuronModel]) -> type[NeuronModel]:

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..flows.base import AbstractFlow
+from ..flows.exponentials import AbstractExponentialFlow
 from ..flows.linear import LinearFlow
 from ..flows.rules import LinearRules
+from ..flows.systems import SystemRules
 from .declared import Declaration, declarations_of, make_constructor
 from .parameter import assign
 
@@ -172,3 +174,16 @@ def native_rules(model: NeuronModel, n_neurons: int) -> LinearRules | None:
     if flow is None or (isinstance(flow, LinearFlow) and not is_plain(model)):
         return None
     return flow.rules(n_neurons)
+
+
+def native_system(model: NeuronModel, n_neurons: int) -> SystemRules | None:
+    """What the native kernel for linear systems has to know of a model, or `None` if it is not for it."""
+    flow = valid_closed_form(model)
+    if flow is None or (isinstance(flow, AbstractExponentialFlow) and not (is_plain(model) and resets(model))):
+        return None
+    return flow.system(model, n_neurons)
+
+
+def resets(model: NeuronModel) -> bool:
+    """Whether a spike changes the state."""
+    return type(model).reset_spiked is not NeuronModel.reset_spiked

@@ -11,8 +11,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ..flows.base import AbstractFlow
+from ..flows.exponentials import AbstractExponentialFlow
+from ..flows.linear import LinearFlow
 from ..flows.rules import LinearRules
-from .base import NeuronModel, native_rules, valid_closed_form
+from ..flows.systems import SystemRules, system_of
+from .base import NeuronModel, is_plain, native_rules, resets, valid_closed_form
 from .declared import MadeBy, constructor_with, keywords_of
 from .parameter import Parameter, per_neuron
 
@@ -191,6 +194,18 @@ class _MixedFlow(AbstractFlow):
         }
         columns = max((part.columns for part in parts), key=len)
         return LinearRules(**numbers, **flags, columns=columns)
+
+    def system(self, model: Any, n_neurons: int) -> SystemRules | None:
+        if not all(_is_system(part) for part in self.model.parts):
+            return None
+        return system_of(self.model, n_neurons)
+
+
+def _is_system(part: NeuronModel) -> bool:
+    """Whether a part is linear, without any wrapper, and reset when it spikes, if it does."""
+    flow = _flow_of(part)
+    silent = isinstance(flow, LinearFlow) and flow.thresh is None
+    return isinstance(flow, AbstractExponentialFlow) and is_plain(part) and (silent or resets(part))
 
 
 def _flow_of(part: NeuronModel) -> AbstractFlow:

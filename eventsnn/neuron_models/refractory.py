@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float
 
 from ..flows.base import AbstractFlow
 from ..flows.rules import LinearRules
-from .base import NeuronModel, native_rules, valid_closed_form
+from ..flows.systems import SystemRules
+from .base import NeuronModel, native_rules, native_system, valid_closed_form
 from .declared import Declaration, MadeBy, declare
 from .parameter import Parameter
 from .wrapper import AbstractWrapper, WrappedFlow, checked_model, wrap
@@ -138,6 +139,15 @@ class _RefractoryFlow(WrappedFlow):
             blocks=every(wrapper.blocks),
             columns=(*rules.columns, *wrapper.own_channels),
         )
+
+    def system(self, model: Any, n_neurons: int) -> SystemRules | None:
+        wrapper = self.wrapper
+        system = native_system(wrapper.neuron, n_neurons)
+        # One refractory time goes around everything else.
+        if system is None or "refractory" in system.own or not all(k < system.channels for k in wrapper.held):
+            return None
+        own, tref = (*system.own, *wrapper.own_channels), jnp.broadcast_to(wrapper.tref.value, (n_neurons,))
+        return dataclasses.replace(system, tref=tref, held=wrapper.held, blocks=wrapper.blocks, own=own)
 
 
 def Refractory(

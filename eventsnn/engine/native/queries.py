@@ -17,7 +17,7 @@ def answer_until(run, t, until, final):
     n = run.n
     v, i = run.v, run.i
     base_v, base_i = run.base_v, run.base_i
-    if _next_query(run, until, final) >= 0:
+    if next_query(run, until, final) >= 0:
         for j in range(n):
             base_v[j], base_i[j] = v[j], i[j]
         run.n_apart = 0
@@ -25,7 +25,7 @@ def answer_until(run, t, until, final):
 
 
 @compiled
-def _next_query(run, until, final):
+def next_query(run, until, final):
     """The number of the next query, if it is to be answered by `until`, and -1 otherwise."""
     if run.n_answered == run.n_queries:
         return -1
@@ -38,7 +38,7 @@ def _next_query(run, until, final):
 def answer_until_apart(run, t, until, final):
     """The same from the states in `base` at `t`, but for those that are apart, since a time of their own."""
     while True:
-        q = _next_query(run, until, final)
+        q = next_query(run, until, final)
         if q < 0:
             break
         ask = run.asked_at[q]
