@@ -10,7 +10,7 @@ CLOCK = Layout(
     whole="""
         n capacity n_arrivals n_queries channels recurrent stop_after unwanted
         n_groups any_jumps all_jump singly n_spikes n_log n_heap n_refractory n_waiting n_passing status culprit
-        n_listed n_apart n_answered
+        n_listed n_apart any_waited n_answered
     """,
     real="",
     arrays=dict(
