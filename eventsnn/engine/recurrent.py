@@ -14,6 +14,7 @@ from .feed_forward import Solving, Synapses, Wanted, delay_checks, number_checks
 from .lanes import Arrivals
 from .layer_run import LayerRun
 from .native.boundary import NativeTask, kinds_of
+from .native.changes import count_of, fit_in_rows, with_change_rows, with_change_synapses
 from .native.choice import rules_if_native
 from .native.run import NativeInputs, run_native
 from .native.windows_run import WindowsInputs, dense_places, run_windows_natively, sparse_places, windows_are_there
@@ -46,7 +47,7 @@ def run_recurrent(
     synapses = _carrying(synapses, frozen(model).spike_values(), size)
     if by_source and isinstance(synapses, Synapses):
         rules = rules_if_native(solving.engine, model, size, synapses.weights.dtype)
-        if rules is not None:
+        if rules is not None and fit_in_rows(rules):
             return _run_natively(solving, model, rules, synapses, outputs, in_spikes, wanted)
     if delayed and not (by_source and isinstance(synapses, Synapses)):
         rules = rules_if_native(solving.engine, model, size, synapses.weights.dtype, windows_are_there)
@@ -98,20 +99,28 @@ def _run_natively(
 ) -> LayerRun:
     """Run the network by a native kernel."""
     size = len(outputs)
-    task = NativeTask(
+    arrivals = unordered(in_spikes)
+    given = with_change_rows(
+        rules, synapses.present, _delays_by_source(synapses), arrivals.times[0], arrivals.sources[0] + size
+    )
+    y0, t_end = per_neuron(model, size).init_state(size), jax.lax.stop_gradient(wanted.t_end)
+    inputs = NativeInputs(rules.rates, rules.levels, *given, y0, t_end, wanted.times)
+    return run_native(_native_task(solving, rules, outputs, wanted), inputs)
+
+
+def _native_task(solving: Solving, rules: LinearRules, outputs: tuple[bool, ...], wanted: Wanted) -> NativeTask:
+    changes, own = count_of(rules)
+    return NativeTask(
         recurrent=True,
-        capacity=solving.room_for(size),
+        capacity=solving.room_for(len(outputs)),
         stop_after=wanted.stop_after,
         min_slope=solving.min_slope,
         slopes=wanted.slopes,
         kinds=kinds_of(rules, outputs),
         columns=rules.columns,
+        changes=changes,
+        own_changes=own,
     )
-    arrivals = unordered(in_spikes)
-    y0, t_end = per_neuron(model, size).init_state(size), jax.lax.stop_gradient(wanted.t_end)
-    given = arrivals.times[0], arrivals.sources[0] + size, y0, t_end, wanted.times
-    weights, delays = synapses.present, _delays_by_source(synapses)
-    return run_native(task, NativeInputs(rules.rates, rules.levels, weights, delays, *given))
 
 
 def _run_windows_natively(
@@ -132,20 +141,13 @@ def _run_windows_natively(
         targets = targets if targets.size else jnp.zeros(1, jnp.int32)
     else:
         starts, targets = dense_places(n_rows, size)
-    task = NativeTask(
-        recurrent=True,
-        capacity=solving.room_for(size),
-        stop_after=wanted.stop_after,
-        min_slope=solving.min_slope,
-        slopes=wanted.slopes,
-        kinds=kinds_of(rules, outputs),
-        columns=rules.columns,
-    )
     arrivals = unordered(in_spikes)
+    given = with_change_synapses(
+        rules, starts, targets, wiring.weights, wiring.delays, arrivals.times[0], arrivals.sources[0] + size
+    )
     y0, t_end = per_neuron(model, size).init_state(size), jax.lax.stop_gradient(wanted.t_end)
-    given = arrivals.times[0], arrivals.sources[0] + size, y0, t_end, wanted.times
-    inputs = WindowsInputs(rules.rates, rules.levels, starts, targets, wiring.weights, wiring.delays, *given)
-    return run_windows_natively(task, inputs)
+    inputs = WindowsInputs(rules.rates, rules.levels, *given, y0, t_end, wanted.times)
+    return run_windows_natively(_native_task(solving, rules, outputs, wanted), inputs)
 
 
 def _delays_by_source(synapses: Synapses) -> Float[Array, " rows"]:

@@ -148,6 +148,15 @@ def send(run, sent, t_stop):
 
 
 @compiled
+def change_drives(run, row):
+    """A change of the drives of neurons, which is a row of the weights. It takes place whether they are refractory."""
+    numbers, d, changes = run.numbers, run.d, run.weights[row]
+    for j in range(run.n):
+        numbers[DRIVE, j] += changes[j]
+        d[j] = numbers[DRIVE, j]
+
+
+@compiled
 def next_free(run):
     """When the next refractory time ends, and where in the list that neuron stands."""
     refractory, free_at = run.refractory, run.free_at
@@ -244,7 +253,11 @@ def run_forward(run, t_end):
             if n_input < n_coming:
                 # A row of a large matrix is not in the cache. The next input is known, so its row is fetched early.
                 fetch_row(run, np.int64(rows[coming[n_input]]))
-            arrive(run, np.int64(rows[number]))
+            row = np.int64(rows[number])
+            if row < run.first_change:
+                arrive(run, row)
+            else:
+                change_drives(run, row)
         else:
             number = heap_numbers[0]
             pop(heap_times, heap_numbers, run.n_heap)
