@@ -20,6 +20,7 @@ from .independent import LayerInputs, LayerTask, run_layer
 from .lanes import Arrivals
 from .layer_run import LayerRun
 from .native.boundary import NativeTask, kinds_of
+from .native.changes import count_of, fit_in_rows, with_change_rows, with_change_synapses
 from .native.choice import rules_if_native
 from .native.run import NativeInputs, kernels_are_there, run_native
 from .native.systems_run import SystemInputs, run_systems, task_of
@@ -174,26 +175,27 @@ def run_layer_natively(
     }
     outputs = (True,) * size
     y0, t_end = per_neuron(model, size).init_state(size), jax.lax.stop_gradient(wanted.t_end)
-    given = arrivals.times[0], arrivals.sources[0], y0, t_end, wanted.times
+    spikes, given = (arrivals.times[0], arrivals.sources[0]), (y0, t_end, wanted.times)
     delays = jnp.zeros(inputs, weights.dtype)
     if synapse.axonal_delays is not None:
         delays = synapse.axonal_delays.frozen().value
     if isinstance(rules, SystemRules):
-        system = SystemInputs(rules.rates, rules.levels, weights, delays, *given)
+        system = SystemInputs(rules.rates, rules.levels, weights, delays, *spikes, *given)
         return run_systems(task_of(rules, outputs, **limits), system)
-    task = NativeTask(kinds=kinds_of(rules, outputs), columns=rules.columns, **limits)
-    if synapse.delays is not None:
-        return run_windows_natively(task, _delayed_inputs(rules, weights, synapse, given))
-    return run_native(task, NativeInputs(rules.rates, rules.levels, weights, delays, *given))
-
-
-def _delayed_inputs(rules: LinearRules, weights: Array, synapse: Synapses, given: tuple[Any, ...]) -> WindowsInputs:
-    """What a layer with a delay for each synapse is given."""
-    starts, targets = dense_places(*weights.shape)
-    delays: Any = synapse.total_delays
-    if synapse.mask is not None:
-        delays = jnp.where(synapse.mask, delays, jnp.inf)
-    return WindowsInputs(rules.rates, rules.levels, starts, targets, weights.reshape(-1), delays.reshape(-1), *given)
+    changes, own_changes = count_of(rules)
+    task = NativeTask(
+        kinds=kinds_of(rules, outputs), columns=rules.columns, changes=changes, own_changes=own_changes, **limits
+    )
+    if synapse.delays is not None or not fit_in_rows(rules):
+        each: Any = synapse.total_delays
+        each = jnp.zeros_like(weights) if each is None else each
+        if synapse.mask is not None:
+            each = jnp.where(synapse.mask, each, jnp.inf)
+        places, numbers = dense_places(*weights.shape), (weights.reshape(-1), each.reshape(-1))
+        arriving = with_change_synapses(rules, *places, *numbers, *spikes)
+        return run_windows_natively(task, WindowsInputs(rules.rates, rules.levels, *arriving, *given))
+    arriving = with_change_rows(rules, weights, delays, *spikes)
+    return run_native(task, NativeInputs(rules.rates, rules.levels, *arriving, *given))
 
 
 def _run_one(solving: Solving, model: NeuronModel, weights: Array, arrivals: Arrivals, wanted: Wanted) -> LayerRun:

@@ -17,6 +17,7 @@ from .feed_forward import Solving, Synapses, Wanted, delay_checks, number_checks
 from .lanes import Arrivals
 from .layer_run import LayerRun
 from .native.boundary import NativeTask, kinds_of
+from .native.changes import count_of, fit_in_rows, with_change_rows, with_change_synapses
 from .native.choice import rules_if_native
 from .native.run import NativeInputs, run_native
 from .native.systems_run import SystemInputs, run_systems, task_of
@@ -50,7 +51,7 @@ def run_recurrent(
     synapses = _carrying(synapses, frozen(model).spike_values(), size)
     if by_source and isinstance(synapses, Synapses):
         rules = rules_if_native(solving.engine, model, size, synapses.weights.dtype)
-        if rules is not None:
+        if rules is not None and fit_in_rows(rules):
             return _run_natively(solving, model, rules, synapses, outputs, in_spikes, wanted)
     if delayed and not (by_source and isinstance(synapses, Synapses)):
         rules = rules_if_native(solving.engine, model, size, synapses.weights.dtype, windows_are_there)
@@ -102,22 +103,34 @@ def _run_natively(
 ) -> LayerRun:
     """Run the network by a native kernel."""
     size = len(outputs)
-    limits: dict[str, Any] = {
+    arrivals = unordered(in_spikes)
+    spikes = arrivals.times[0], arrivals.sources[0] + size
+    y0, t_end = per_neuron(model, size).init_state(size), jax.lax.stop_gradient(wanted.t_end)
+    weights, delays = synapses.present, _delays_by_source(synapses)
+    limits = _limits(solving, size, wanted)
+    if isinstance(rules, SystemRules):
+        system = SystemInputs(rules.rates, rules.levels, weights, delays, *spikes, y0, t_end, wanted.times)
+        return run_systems(task_of(rules, outputs, **limits), system)
+    arriving = with_change_rows(rules, weights, delays, *spikes)
+    inputs = NativeInputs(rules.rates, rules.levels, *arriving, y0, t_end, wanted.times)
+    return run_native(_native_task(rules, outputs, limits), inputs)
+
+
+def _limits(solving: Solving, size: int, wanted: Wanted) -> dict[str, Any]:
+    """What all kernels have to know of a run."""
+    return {
         "recurrent": True,
         "capacity": solving.room_for(size),
         "stop_after": wanted.stop_after,
         "min_slope": solving.min_slope,
         "slopes": wanted.slopes,
     }
-    arrivals = unordered(in_spikes)
-    y0, t_end = per_neuron(model, size).init_state(size), jax.lax.stop_gradient(wanted.t_end)
-    given = arrivals.times[0], arrivals.sources[0] + size, y0, t_end, wanted.times
-    weights, delays = synapses.present, _delays_by_source(synapses)
-    if isinstance(rules, SystemRules):
-        system = SystemInputs(rules.rates, rules.levels, weights, delays, *given)
-        return run_systems(task_of(rules, outputs, **limits), system)
-    task = NativeTask(kinds=kinds_of(rules, outputs), columns=rules.columns, **limits)
-    return run_native(task, NativeInputs(rules.rates, rules.levels, weights, delays, *given))
+
+
+def _native_task(rules: LinearRules, outputs: tuple[bool, ...], limits: dict[str, Any]) -> NativeTask:
+    changes, own = count_of(rules)
+    kinds = kinds_of(rules, outputs)
+    return NativeTask(kinds=kinds, columns=rules.columns, changes=changes, own_changes=own, **limits)
 
 
 def _run_windows_natively(
@@ -138,20 +151,13 @@ def _run_windows_natively(
         targets = targets if targets.size else jnp.zeros(1, jnp.int32)
     else:
         starts, targets = dense_places(n_rows, size)
-    task = NativeTask(
-        recurrent=True,
-        capacity=solving.room_for(size),
-        stop_after=wanted.stop_after,
-        min_slope=solving.min_slope,
-        slopes=wanted.slopes,
-        kinds=kinds_of(rules, outputs),
-        columns=rules.columns,
-    )
     arrivals = unordered(in_spikes)
+    given = with_change_synapses(
+        rules, starts, targets, wiring.weights, wiring.delays, arrivals.times[0], arrivals.sources[0] + size
+    )
     y0, t_end = per_neuron(model, size).init_state(size), jax.lax.stop_gradient(wanted.t_end)
-    given = arrivals.times[0], arrivals.sources[0] + size, y0, t_end, wanted.times
-    inputs = WindowsInputs(rules.rates, rules.levels, starts, targets, wiring.weights, wiring.delays, *given)
-    return run_windows_natively(task, inputs)
+    inputs = WindowsInputs(rules.rates, rules.levels, *given, y0, t_end, wanted.times)
+    return run_windows_natively(_native_task(rules, outputs, _limits(solving, size, wanted)), inputs)
 
 
 def _delays_by_source(synapses: Synapses) -> Float[Array, " rows"]:

@@ -15,7 +15,9 @@ class LinearRules(eqx.Module):
     - `spikes`, `once`: which have a threshold, and which spike once.
     - `holds_v`, `holds_i`, `blocks`: while refractory, whose potential and current stand still, and on whom arrivals
         are lost.
-    - `columns`: what each column of a state is: `"V"`, `"I"`, `"refractory"`, `"remaining"` or `"spent"`.
+    - `columns`: what each column of a state is: `"V"`, `"I"`, `"refractory"`, `"remaining"`, `"spent"` or `"passed"`.
+    - `changes`, `change_times`: what is added to the drive of each neuron, and when, by time; `None` where the drive is
+        constant. Neurons share the times, or each has its own.
     """
 
     leak: Float[Array, " neurons"]
@@ -32,6 +34,8 @@ class LinearRules(eqx.Module):
     holds_i: tuple[bool, ...] = eqx.field(static=True)
     blocks: tuple[bool, ...] = eqx.field(static=True)
     columns: tuple[str, ...] = eqx.field(static=True)
+    changes: Float[Array, "changes neurons"] | None = None
+    change_times: Float[Array, "*neurons changes"] | None = None
 
     @property
     def rates(self) -> Float[Array, "3 neurons"]:

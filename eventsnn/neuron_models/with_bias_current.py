@@ -1,15 +1,19 @@
 """Neurons that receive a current that depends on time."""
 
+import dataclasses
 import functools
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..flows.base import AbstractFlow
-from .base import NeuronModel, valid_closed_form
+from ..flows.rules import LinearRules
+from .base import NeuronModel, native_rules, valid_closed_form
 from .currents import AbstractCurrent, as_current, for_neurons
 from .declared import Declaration, MadeBy, declare
 from .wrapper import AbstractWrapper, checked_model, wrap
@@ -78,9 +82,13 @@ class AbstractWithBiasCurrent(AbstractWrapper):
 
 
 class _DrivenFlow(AbstractFlow):
-    """The flow of neurons whose current is constant between its breakpoints."""
+    """The flow of neurons whose current is constant between its breakpoints.
+
+    - `still`: which channels of the model inside stand still.
+    """
 
     wrapper: AbstractWithBiasCurrent
+    still: tuple[int, ...] = eqx.field(static=True, default=())
 
     def after(self, y: Float[Array, "neurons channels"], dt: Float[Array, " neurons"]) -> Array:
         inside, own = self.wrapper.split(y)
@@ -94,10 +102,69 @@ class _DrivenFlow(AbstractFlow):
         inside, own = self.wrapper.split(y)
         return self._flow(own).may_cross(inside, self.wrapper.split(y_end)[0], dt)
 
+    def held(self, channels: tuple[int, ...]) -> "AbstractFlow | None":
+        inside = valid_closed_form(self.wrapper.neuron)
+        # Breakpoints are counted whatever stands still.
+        of_inside = tuple(channel for channel in channels if channel < len(self.wrapper.neuron.channels))
+        if inside is None or inside.held(of_inside) is None:
+            return None
+        return _DrivenFlow(self.wrapper, of_inside)
+
+    def rules(self, n_neurons: int) -> LinearRules | None:
+        wrapper, dtype = self.wrapper, self.wrapper.neuron.init_state(n_neurons).dtype
+
+        def rules_after(count: Array) -> LinearRules | None:
+            passed = jnp.full((n_neurons, 1), count)
+            return native_rules(wrapper.with_present_current(jnp.zeros((), dtype), passed), n_neurons)
+
+        def drive_after(count: Array) -> Array:
+            rules = rules_after(count)
+            assert rules is not None
+            return rules.drive
+
+        rules, times = rules_after(jnp.zeros((), dtype)), wrapper.breakpoints()
+        if rules is None or not _moves_drive_alone(wrapper.neuron, n_neurons, dtype):
+            return None
+        rules = dataclasses.replace(rules, columns=(*rules.columns, *wrapper.own_channels))
+        if times is None:
+            return rules
+        # As the engine lets breakpoints arrive: those before 0 at 0, and those of the same time in their order.
+        times = jnp.maximum(times.astype(dtype), 0)
+        order = jnp.argsort(jax.lax.stop_gradient(times), axis=-1, stable=True)
+        drives = jax.vmap(drive_after)(jnp.arange(times.shape[-1] + 1, dtype=dtype))
+        return dataclasses.replace(
+            rules, changes=drives[1:] - drives[:-1], change_times=jnp.take_along_axis(times, order, axis=-1)
+        )
+
     def _flow(self, own: Float[Array, "neurons 1"]) -> AbstractFlow:
         flow = valid_closed_form(self.wrapper.with_present_current(jnp.zeros((), own.dtype), own))
+        flow = flow if flow is None or not self.still else flow.held(self.still)
         assert flow is not None
         return flow
+
+
+def _moves_drive_alone(neuron: NeuronModel, n_neurons: int, dtype: Any) -> bool:
+    """Whether a current moves the drive of neurons, and no other number of theirs.
+
+    Kernels know of changing drives alone, and the closed form of a user's model may use `ic` elsewhere. The traced
+    program says what depends on the current.
+    """
+
+    def other_numbers(current: Array) -> list[Array]:
+        rules = native_rules(neuron.with_current(current), n_neurons)
+        assert rules is not None
+        return [rules.leak, rules.coupling, rules.decay, rules.thresh, rules.vreset, rules.tref]
+
+    program = jax.make_jaxpr(other_numbers)(jnp.zeros(n_neurons, dtype)).jaxpr
+    depends = set(program.invars)
+
+    def any_depends(variables: Iterable[Any]) -> bool:
+        return any(not isinstance(one, jax.extend.core.Literal) and one in depends for one in variables)
+
+    for step in program.eqns:
+        if any_depends(step.invars):
+            depends.update(step.outvars)
+    return not any_depends(program.outvars)
 
 
 def WithBiasCurrent(model: type[NeuronModel]) -> type[NeuronModel]:

@@ -784,6 +784,19 @@ def test_a_crossing_at_the_time_of_an_arrival_that_does_not_concern_it_keeps_its
         np.testing.assert_allclose(jax.grad(first)(ic, jnp.asarray(x, dtype).reshape(1, 1)), [-5.0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("weight, first", [(0.0, -5.0), (-0.5, None)])
+def test_a_spike_that_an_arrival_causes_is_not_taken_for_a_crossing_before_it(weight, first):
+    # The neuron crosses before an arrival that does nothing, or meets one that keeps it from spiking. At 9 another
+    # lifts it over the threshold, whatever the bias is. A crossing has dt/dic = 10 (1/ic - 1/(ic - 1)) = -5 at 2.
+    net = FFEvNN([1], 2, DeltaLIF, 9.5, KEY, init_weights=np.array([[weight], [1.5]]), init_bias=2.0, tmem=10.0,
+                 **NATIVE)  # fmt: skip
+    crossing = net.record(jnp.full((2, 1), jnp.inf)).times[0][0]
+    x = jnp.stack([crossing if first is None else crossing + 0.5, jnp.array(9.0)])[:, None]
+    gradient = jax.jacobian(lambda ic: net.with_(ic=ic).record(x).times[0][:2])(jnp.full(1, 2.0))[:, 0]
+    expected = [first, 0.0] if first is not None else [0.0]
+    np.testing.assert_allclose(gradient[: len(expected)], expected, rtol=1e-9)
+
+
 # Against the XLA engines.
 
 

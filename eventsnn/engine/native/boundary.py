@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Float
 
 from ...flows.rules import LinearRules
 from ..batching import as_shared, hand_batched, leading
+from ..instants import instant_width
 from ..layer_run import LayerRun, as_one_batch, batch_of
 
 # What the weights of all samples receive is summed over some samples each, and then over these sums: so the order does
@@ -38,6 +39,7 @@ class NativeTask(eqx.Module):
     - `slopes`: whether the slopes of the crossings are wanted.
     - `kinds`: what is true of each neuron, as the kernel has it.
     - `columns`: what each column of a state is, as in `LinearRules`.
+    - `changes`: how often the drive of a neuron changes, at times that neurons share or at their `own`: see `changes`.
     """
 
     recurrent: bool
@@ -47,6 +49,8 @@ class NativeTask(eqx.Module):
     slopes: bool
     kinds: tuple[int, ...]
     columns: tuple[str, ...]
+    changes: int
+    own_changes: bool
 
 
 def kinds_of(rules: LinearRules, outputs: tuple[bool, ...]) -> tuple[int, ...]:
@@ -118,7 +122,9 @@ def shapes_of_results(task: NativeTask, inputs: Any, slopes: bool) -> tuple[jax.
     dtype: Any = inputs.weights.dtype
     capacity, neurons = task.capacity, len(task.kinds)
     queries = 0 if inputs.times is None else inputs.times.shape[1]
-    columns = 4 if len(task.columns) > 2 else len(task.columns)
+    # Breakpoints that have passed are counted here.
+    columns = len(task.columns) - ("passed" in task.columns)
+    columns = 4 if columns > 2 else columns
     shapes: list[tuple[Any, tuple[int, ...]]] = [
         (dtype, (capacity,)),
         (np.int32, (capacity,)),
@@ -145,19 +151,31 @@ def run_of_results(task: NativeTask, inputs: Any, results: Any) -> LayerRun:
         status=status,
         stopped=stopped,
         passing=passing,
-        states=None if inputs.times is None else _columns_of(task, states),
+        states=None if inputs.times is None else _columns_of(task, inputs, states),
     )
 
 
-def _columns_of(task: NativeTask, states: Array) -> Array:
+def _columns_of(task: NativeTask, inputs: Any, states: Array) -> Array:
     """The states as the model has them."""
 
     def column(name: str) -> Array:
+        if name == "passed":
+            passed = jnp.sum(_changed(task, inputs), axis=1, dtype=states.dtype)
+            return jnp.broadcast_to(passed, states.shape[:-1])
         if name == "refractory":
             return (states[..., 2] > 0).astype(states.dtype)
         return states[..., _PLACES[name]]
 
     return jnp.stack([column(name) for name in task.columns], axis=-1)
+
+
+def _changed(task: NativeTask, inputs: Any) -> Bool[Array, "batch changes neurons times"]:
+    """Which changes of drives come before each query, or at its instant. Neurons that share them have one row."""
+    size = len(task.kinds) if task.own_changes else 1
+    first = inputs.spikes.shape[1] - task.changes * size
+    times = inputs.spikes[:, first:].reshape(-1, task.changes, size, 1)
+    since = times - inputs.times[:, None, None]
+    return since <= instant_width(inputs.times)[:, None, None]
 
 
 def by_columns_of(task: NativeTask, by_states: Any, states: Array) -> Array:
@@ -190,10 +208,23 @@ def by_neurons(
     }
 
 
+def _changes(task: NativeTask, inputs: Any) -> Float[Array, "batch changes neurons"]:
+    """The changes of drives, which are the last of the weights."""
+    count, size, weights = task.changes, len(task.kinds), inputs.weights
+    if weights.ndim == 2:
+        return weights[:, weights.shape[1] - count * size :].reshape(-1, count, size)
+    if task.own_changes:
+        # Each row has one entry.
+        return jnp.sum(weights[:, weights.shape[1] - count * size :].reshape(-1, count, size, size), axis=-1)
+    return weights[:, weights.shape[1] - count :]
+
+
 def _by_queries(task: NativeTask, inputs: Any, trace: Any, by_columns: Array) -> Array:
     """What query times receive: how fast the states move that depend on them."""
     leak, coupling, decay = (inputs.rates[:, row, :, None] for row in range(3))
     drive, states = inputs.levels[:, 0, :, None], trace.states
+    if task.changes:
+        drive = drive + jnp.sum(jnp.where(_changed(task, inputs), _changes(task, inputs)[..., None], 0), axis=1)
     v = states[..., 0]
     i = states[..., 1] if states.shape[-1] > 1 else jnp.zeros_like(v)
     moves = [drive - leak * v + coupling * i, -decay * i]

@@ -150,6 +150,15 @@ def send(run, sent, t_stop):
 
 
 @compiled
+def change_drives(run, row):
+    """A change of the drives of neurons, which is a row of the weights. It takes place whether they are refractory."""
+    numbers, d, changes = run.numbers, run.d, run.weights[row]
+    for j in range(run.n):
+        numbers[DRIVE, j] += changes[j]
+        d[j] = numbers[DRIVE, j]
+
+
+@compiled
 def next_free(run):
     """When the next refractory time ends, and where in the list that neuron stands."""
     refractory, free_at = run.refractory, run.free_at
@@ -234,6 +243,7 @@ def run_forward(run, t_end):
                 if run.plain and ends == te:
                     if kind == INPUT:
                         row = np.int64(rows[coming[n_input]])
+                        row = row if row < run.first_change else np.int64(-1)
                     elif kind == ARRIVAL:
                         row = np.int64(neurons[heap_numbers[0]])
                 reached = through_stretch(run, t, ends, row, ends == te and kind >= 0, ends == te and kind < 0)
@@ -251,8 +261,11 @@ def run_forward(run, t_end):
             if n_input < n_coming:
                 # The next input is known.
                 fetch_row(run, run.weights, np.int64(rows[coming[n_input]]))
-            if not run.arrived:
-                arrive(run, np.int64(rows[number]))
+            row = np.int64(rows[number])
+            if row >= run.first_change:
+                change_drives(run, row)
+            elif not run.arrived:
+                arrive(run, row)
         else:
             number = heap_numbers[0]
             pop(heap_times, heap_numbers, run.n_heap)

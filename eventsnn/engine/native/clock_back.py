@@ -74,6 +74,8 @@ def back(lv, li, by_drive, low, high, keep, feed, fade, gain):
         lv[j] = keep * lv[j]
 
 
+# Instead of a row of the weights.
+CHANGE = -2
 _NUMBERS, _OF_NEURONS = BACK.span("numbers", "by_numbers"), BACK.span("lv", "groups")
 _RECEIVED = BACK.span("received")
 
@@ -125,14 +127,17 @@ def take_aside(run, j, t):
 
 
 @compiled
-def put_back(run):
-    """Special neurons that are not refractory are so no more: all are at the same event now."""
+def put_back(run, keep_owed):
+    """Special neurons that are not refractory are so no more: all are at the same event now.
+
+    With `keep_owed` those stay special whose spike waits for the arrival that has caused it.
+    """
     special, place = run.special, run.place
-    resting = run.resting
+    resting, owed = run.resting, run.owed
     kept = 0
     for k in range(run.n_special):
         j = special[k]
-        if resting[j]:
+        if resting[j] or (keep_owed and owed[j] != 0):
             special[kept], place[j] = j, kept
             kept += 1
         else:
@@ -144,7 +149,9 @@ def put_back(run):
 
 @compiled
 def back_to_row(run, dt, until, row, place, rates):
-    """All neurons back to an arrival through `row`, or with `row` -1 to any other time; gives what the time receives.
+    """All neurons back to an arrival through `row`; gives what the time receives.
+
+    With `row` -1 back to any other time, and with `CHANGE` to a change of drives.
 
     The states there are the `place`-th that are known, if `rates` are wanted.
     """
@@ -214,7 +221,28 @@ def special_to_row(run, until, row, place, rates):
         elif not (resting[j] and kinds[j] & HOLDS_I):
             run.by_weights[row, j] += y
             total += weight * (r * y - (0.0 if stands else b * x))
-    put_back(run)
+    # A change of drives may lie between an arrival and the spike that this has caused at the same instant.
+    put_back(run, row == CHANGE)
+    return total
+
+
+@compiled
+def back_through_change(run, row):
+    """A change of the drives of neurons, all of which are there; gives what its time receives."""
+    changes, by_changes = run.weights[row], run.by_weights[row]
+    numbers, by_numbers, by_drive = run.numbers, run.by_numbers, run.by_drive
+    lv, side_v, place = run.lv, run.side_v, run.place
+    resting, kinds = run.resting, run.kinds
+    total = 0.0
+    for j in range(run.n):
+        # What drives have received so far is what they receive from here on.
+        by_changes[j] += by_drive[j] + by_numbers[DRIVE, j]
+        change = np.float64(changes[j])
+        numbers[DRIVE, j] -= change
+        if place[j] < 0:
+            total -= change * lv[j]
+        elif not (resting[j] and kinds[j] & HOLDS_V):
+            total -= change * side_v[j]
     return total
 
 
@@ -329,6 +357,12 @@ def begin_back(run):
     received, by_times = run.received, run.ct_times
     for k in range(count):
         received[k] = by_times[k]
+    log, rows, weights = run.log, run.arrival_rows, run.weights
+    for entry in range(np.int64(run.info[1]) if run.first_change < run.rows else 0):
+        if np.int64(log[entry]) & 7 == INPUT:
+            row = np.int64(rows[np.int64(log[entry]) >> 3])
+            for j in range(n if row >= run.first_change else 0):
+                numbers[DRIVE, j] += weights[row, j]
 
 
 @compiled
@@ -385,7 +419,11 @@ def run_backward(run, rates):
         te = min(te, t)
         if entry > 0:
             fetch_rows_of(run, np.int64(log[entry - 1]))
-        got = back_to_row(run, t - te, te, row, place, rates)
+        if row < run.first_change:
+            got = back_to_row(run, t - te, te, row, place, rates)
+        else:
+            back_to_row(run, t - te, te, CHANGE, place, rates)
+            got = back_through_change(run, row)
         t = te
         place -= 1
         if kind == QUERY:

@@ -39,8 +39,8 @@ def outcome(frame, status):
 
 
 def forward(dtype):
-    """Arguments: arrival times, rows, weights, delays, numbers, kinds, queries, t_end. Attributes: `recurrent`,
-    `stop_after`. Results: as `LayerRun`, then the trace.
+    """Arguments: arrival times, rows, weights, delays, numbers, kinds, queries, t_end. Attributes: `changes`,
+    which is how many of the last rows change drives, `recurrent`, `stop_after`. Results: as `LayerRun`, then the trace.
     """
     arguments = expected(
         (dtype, 2), (np.int32, 2), (dtype, 3), (dtype, 2), (dtype, 3), (np.int32, 2), (dtype, 2), (dtype, 2)
@@ -63,7 +63,8 @@ def forward(dtype):
         run.n, run.capacity = length(argument(frame, 5), 1), length(result(frame, 0), 1)
         run.n_arrivals, run.n_queries = length(argument(frame, 0), 1), length(argument(frame, 6), 1)
         run.channels = length(result(frame, 8), 3)
-        run.recurrent, run.stop_after = attribute(frame, 0), attribute(frame, 1)
+        run.first_change = length(argument(frame, 2), 1) - attribute(frame, 0)
+        run.recurrent, run.stop_after = attribute(frame, 1), attribute(frame, 2)
         for k in range(7):
             run.words[given + k] = row_of(argument(frame, k), item, argument_sizes[k])
         for k in range(14):
@@ -95,8 +96,9 @@ def forward(dtype):
 
 
 def _backward(dtype, rates):
-    """Arguments: those of `forward`, the trace, and the cotangents of times and states. Results: those of the weights,
-    summed over some of the samples, then those of arrival times, delays and numbers, for each sample.
+    """Arguments: those of `forward`, the trace, and the cotangents of times and states. Attribute: `changes`. Results:
+    the cotangents of weights, summed over some samples each, then those of arrival times, delays and numbers, for each
+    sample.
     """
     arguments = expected(
         (dtype, 2), (np.int32, 2), (dtype, 3), (dtype, 2), (dtype, 3), (np.int32, 2), (dtype, 2), (dtype, 2),
@@ -118,6 +120,7 @@ def _backward(dtype, rates):
         run.n, run.capacity = length(argument(frame, 5), 1), length(argument(frame, 8), 1)
         run.n_arrivals, run.n_queries = length(argument(frame, 0), 1), length(argument(frame, 6), 1)
         run.channels, run.rows = length(argument(frame, 15), 3), length(argument(frame, 2), 1)
+        run.first_change = run.rows - attribute(frame, 0)
         run.words[by_weights_at] = row_of(result(frame, 0), item, size)
         by_weights = run.by_weights[0]
         for k in range(run.rows * run.n):

@@ -109,7 +109,8 @@ def rates_of_one(run, j, dt, v, i, by_v, by_i, stands_v, stands_i):
 
 
 _BY_RATES, _PAST, _KEPT = BACK.span("by_rates"), BACK.span("past"), BACK.span("kept")
-_KEPT_REST, _KEPT_AT, _OUT = BACK.span("kept_rest"), BACK.span("kept_t", "kept_entries"), BACK.span("out", "out_rest")
+_KEPT_OF_NEURONS, _KEPT_AT = BACK.span("kept_rest", "kept_drives"), BACK.span("kept_t", "kept_entries")
+_OUT = BACK.span("out", "drives")
 
 
 @compiled
@@ -119,7 +120,7 @@ def set_out_rates(run, place, entries):
     run.steps = int(math.sqrt(entries)) + 16
     kept = entries // run.steps + 2
     for span, count in (
-        (_BY_RATES, 3 * n), (_PAST, 2 * n * (run.steps + 1)), (_KEPT, 2 * n * kept), (_KEPT_REST, n * kept),
+        (_BY_RATES, 3 * n), (_PAST, 2 * n * (run.steps + 1)), (_KEPT, 2 * n * kept), (_KEPT_OF_NEURONS, n * kept),
         (_KEPT_AT, kept), (_OUT, n),
     ):  # fmt: skip
         place = set_places(run, span, count, place)
@@ -136,7 +137,7 @@ def _go(run, j, v, i, until):
     run.out_t[j] = until
     keep, feed, fade, gain = coefficients(dt, run.numbers[LEAK, j], run.numbers[COUPLING, j], run.numbers[DECAY, j])
     if not (rests and run.kinds[j] & HOLDS_V):
-        v[j] = keep * v[j] + feed * i[j] + gain * run.numbers[DRIVE, j]
+        v[j] = keep * v[j] + feed * i[j] + gain * run.drives[j]
     if not (rests and run.kinds[j] & HOLDS_I):
         i[j] = fade * i[j]
 
@@ -152,13 +153,13 @@ def replay(run, first, last, t, keep_all):
     groups, log = run.groups, run.log
     past, kept = run.past, run.kept
     kept_rest, kept_t = run.kept_rest, run.kept_t
-    kept_entries = run.kept_entries
+    kept_entries, kept_drives = run.kept_entries, run.kept_drives
     out, out_at = run.out, run.out_at
     out_t, out_rest = run.out_t, run.out_rest
     times, neurons = run.times, run.neurons
     currents, free_currents = run.currents, run.free_currents
     arrival_times, rows = run.arrival_times, run.arrival_rows
-    delays, queries = run.delays, run.queries
+    delays, queries, drives = run.delays, run.queries, run.drives
     place, events = 0, 0
     run.n_out = 0
     for j in range(n):
@@ -193,6 +194,9 @@ def replay(run, first, last, t, keep_all):
         else:
             row = np.int64(neurons[number])
             te = times[number] + np.float64(delays[row])
+        change = row
+        if row >= run.first_change:
+            row = np.int64(-1)
         te = max(te, t)
         target = place + 1 if keep_all else place
         apart_v, apart_i = past[2 * run.steps], past[2 * run.steps + 1]
@@ -204,7 +208,7 @@ def replay(run, first, last, t, keep_all):
             keep, feed, fade, gain = coefficients(
                 te - t, numbers[LEAK, low], numbers[COUPLING, low], numbers[DECAY, low]
             )
-            move(new_v, new_i, numbers[DRIVE], low, high, keep, feed, fade, gain)
+            move(new_v, new_i, drives, low, high, keep, feed, fade, gain)
         for k in range(run.n_out):
             _go(run, out[k], apart_v, apart_i, te)
             new_v[out[k]], new_i[out[k]] = apart_v[out[k]], apart_i[out[k]]
@@ -232,12 +236,15 @@ def replay(run, first, last, t, keep_all):
             else:
                 out_at[j] = -1
         run.n_out = count
+        if change >= run.first_change:
+            add_row(drives, run.weights[change], n)
         place, t = target, te
         events += 1
         if not keep_all and events % (run.steps - 1) == 0:
             where = run.n_kept
             for j in range(n):
                 kept[2 * where, j], kept[2 * where + 1, j], kept_rest[where, j] = new_v[j], new_i[j], out_rest[j]
+                kept_drives[where, j] = drives[j]
             kept_t[where], kept_entries[where] = t, entry + 1
             run.n_kept += 1
     return t
@@ -254,6 +261,7 @@ def keep_states(run):
         past[0, j], past[1, j] = numbers[V0, j], numbers[I0, j]
         kept[0, j], kept[1, j] = numbers[V0, j], numbers[I0, j]
         kept_rest[0, j], out_rest[j] = False, False
+        run.drives[j], run.kept_drives[0, j] = run.given[DRIVE, j], run.given[DRIVE, j]
         by_rates[0, j], by_rates[1, j], by_rates[2, j] = 0, 0, 0
     run.kept_t[0] = 0
     run.kept_entries[0] = 0
@@ -269,7 +277,7 @@ def states_behind(run, which, last):
     kept_rest, out_rest = run.kept_rest, run.out_rest
     for j in range(n):
         past[0, j], past[1, j] = kept[2 * which, j], kept[2 * which + 1, j]
-        out_rest[j] = kept_rest[which, j]
+        out_rest[j], run.drives[j] = kept_rest[which, j], run.kept_drives[which, j]
     first = run.kept_entries[which]
     # A neuron that rests is apart, where its state is as well.
     apart = run.past

@@ -34,7 +34,7 @@ class NativeInputs(eqx.Module):
     - `rates`: leak, coupling and decay of `LinearRules`, and `levels` its other numbers. What rates receive takes twice
         the time, so that it is computed where somebody wants it.
     - `spikes`, `sources`: spikes from elsewhere in any order, and the row of the weights that each comes through.
-    - `delays`: of every row, infinite where nothing is reached.
+    - `delays`: of every row, infinite where nothing is reached. What changes drives are rows as well: see `changes`.
     - `y0`: the initial state, and `times` the query times, or `None`.
     """
 
@@ -91,6 +91,11 @@ def _arguments(task: NativeTask, inputs: NativeInputs) -> tuple[Any, ...]:
     return inputs.spikes, inputs.sources, inputs.weights, inputs.delays, *shared_arguments(task, inputs)
 
 
+def _change_rows(task: NativeTask) -> int:
+    """How many rows of the weights, which are the last, change drives."""
+    return task.changes * (len(task.kinds) if task.own_changes else 1)
+
+
 def _forward(task: NativeTask, inputs: NativeInputs, recorded: bool) -> tuple[LayerRun, Trace]:
     """The run, and if it is `recorded` what the way back needs to know, which has no length otherwise."""
     results, capacity = shapes_of_results(task, inputs, task.slopes), task.capacity
@@ -106,8 +111,11 @@ def _forward(task: NativeTask, inputs: NativeInputs, recorded: bool) -> tuple[La
         words(inputs.spikes.shape[1] + 3 * capacity + queries + 8),
         jax.ShapeDtypeStruct((batch, 2), np.int32),
     )
-    stop_after = 0 if task.stop_after is None else task.stop_after
-    out = call(_FORWARD, (*results, *trace), *_arguments(task, inputs), recurrent=task.recurrent, stop_after=stop_after)
+    stop_after, changes = 0 if task.stop_after is None else task.stop_after, _change_rows(task)
+    out = call(
+        _FORWARD, (*results, *trace), *_arguments(task, inputs),
+        changes=changes, recurrent=task.recurrent, stop_after=stop_after,
+    )  # fmt: skip
     run, (exact, currents, free_currents, log, info) = out[:9], out[9:]
     return run_of_results(task, inputs, run), Trace(run[1], exact, currents, free_currents, log, info, run[8])
 
@@ -139,7 +147,7 @@ def _backward(
     recorded = trace.neurons, trace.times, trace.currents, trace.free_currents, trace.log, trace.info
     kernel = _BACKWARD_WITH_RATES if rates else _BACKWARD
     arguments = *_arguments(task, inputs), *recorded, by_times, by_columns
-    by_weights, by_spikes, by_delays, by_numbers = call(kernel, results, *arguments, recurrent=task.recurrent)
+    by_weights, by_spikes, by_delays, by_numbers = call(kernel, results, *arguments, changes=_change_rows(task))
     nothing: Any = None
     return NativeInputs(
         weights=as_shared(by_weights, like.weights),

@@ -196,8 +196,8 @@ def spike_in_stretch(run, t, until, row, meeting, final):
         j = listed[k]
         # What float64 says has not crossed stays below, though it may round to the threshold.
         waits = kinds[j] & JUMPS and meeting >= 0
-        if waits and v[j] >= theta[j]:
-            run.waited[j] = True
+        if waits and v[j] >= theta[j] and crossed[k] == np.inf:
+            run.waited[j], run.any_waited = True, 1
         if crossed[k] == np.inf and v[j] >= theta[j] and theta[j] < NEVER and not passing[j] and not waits:
             v[j] = theta[j] - run.dtype(eps) * max(abs(theta[j]), run.dtype(1e-30))
     if run.singly:
@@ -232,7 +232,7 @@ def spike_in_stretch(run, t, until, row, meeting, final):
             if run.arrived:
                 i[j] += run.weights[row, j]
             if kinds[j] & JUMPS and meeting >= 0 and v[j] >= theta[j]:
-                run.waited[j] = True
+                run.waited[j], run.any_waited = True, 1
     return until
 
 
@@ -243,6 +243,10 @@ def spike_at_once(run, t, begun):
     v, i, theta = run.v, run.i, run.theta
     waited = run.waited
     if count_above(v, theta, n) == 0:
+        for j in range(n if run.any_waited else 0):
+            # What arrived has taken it below its threshold.
+            waited[j] = False
+        run.any_waited = 0
         return 0
     numbers, passing = run.numbers, run.passing
     listed, freed_at = run.listed, run.freed_at

@@ -18,7 +18,9 @@ from .target import Kernel
 
 _FORWARD = Kernel("systems_forward", "eventsnn.engine.native.systems_kernel:forward")
 _BACKWARD = Kernel("systems_backward", "eventsnn.engine.native.systems_kernel:backward")
-_BACKWARD_WITH_RATES = Kernel("systems_backward_with_rates", "eventsnn.engine.native.systems_kernel:backward_with_rates")
+_BACKWARD_WITH_RATES = Kernel(
+    "systems_backward_with_rates", "eventsnn.engine.native.systems_kernel:backward_with_rates"
+)
 
 # A neuron has so many channels at most, as in `systems_words.MOST`.
 MOST_CHANNELS = 4

@@ -180,7 +180,7 @@ def run_neuron(run, j, window, start, end, final):
     jumps = kind & JUMPS != 0
     first, p, p_end, q, q_end = run.starts[j], run.starts[j], run.starts[j + 1], run.first_query, run.end_query
     x, y, t, theta, begun, resting = cell[X], cell[Y], cell[T], cell[THETA], cell[BEGUN], cell[FREE_AT] < np.inf
-    passes, plain = passing[j], not jumps
+    passes, plain, first_change = passing[j], not jumps, run.first_change
     slow, apart = min(a, r), abs(r - a)
     slow_step, apart_step = run.slow_steps, run.apart_steps
     prepare_steps(run, first, p_end, a, r)
@@ -188,7 +188,7 @@ def run_neuron(run, j, window, start, end, final):
         if plain and first < p < p_end and t == times[p - 1] and begun < 0 and not passes and theta < NEVER:
             # Most arrivals: nothing else happens, and the neuron stays below its threshold.
             target = a * theta
-            while p < p_end:
+            while p < p_end and synapses[p] < first_change:
                 grown, drive = slow_step[p], b * y + d
                 slower, other = 1 - slow * grown, apart_step[p]
                 faster = slower * (1 - apart * other)
@@ -275,13 +275,17 @@ def run_neuron(run, j, window, start, end, final):
             break
         if event == ARRIVAL:
             weight = np.float64(weights[synapses[p]])
-            p += 1
-            if jumps:
+            if synapses[p] >= first_change:
+                d += weight
+                cell[DRIVE] = d
+            elif jumps:
                 if not (resting and kind & (BLOCKS | HOLDS_V)):
                     x += weight
-                begun = begun if begun >= 0 else t
             elif not (resting and kind & (BLOCKS | HOLDS_I)):
                 y += weight
+            if jumps:
+                begun = begun if begun >= 0 else t
+            p += 1
         else:
             cell[X], cell[Y], cell[T] = x, y, t
             set_free(run, j, window, p - first)

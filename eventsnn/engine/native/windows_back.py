@@ -176,12 +176,13 @@ def back_through_arrivals(run, j, adjoint, p, stop, end, rates):
     lost = resting and (kind & BLOCKS or (stands if jumps else kind & HOLDS_I))
     x, y, t, owed, owed_at = adjoint[LV], adjoint[LI], adjoint[LT], adjoint[OWED], adjoint[OWED_AT]
     fed, slow, apart, slow_step, apart_step = 0.0, min(a, r), abs(r - a), run.slow_steps, run.apart_steps
+    first_change = run.first_change
     # Steps between arrivals are known if nothing else has happened since the one behind.
     known = not resting and p < end and t == times[p]
     while p > stop:
         p -= 1
         te, synapse = times[p], np.int64(synapses[p])
-        if x == 0 and y == 0 and owed == 0:
+        if x == 0 and y == 0 and owed == 0 and synapse < first_change:
             t = min(te, t)
             known = known or not resting
             continue
@@ -209,11 +210,16 @@ def back_through_arrivals(run, j, adjoint, p, stop, end, rates):
             x = keep * x
             t = te
         weight, got = np.float64(weights[synapse]), 0.0
-        if owed != 0 and weight != 0 and owed_at - t <= 2 * width_of(owed_at, eps):
+        if synapse >= first_change:
+            # What the drive has received so far is what it receives from here on.
+            by_weights[synapse] += run.by_numbers[j, DRIVE] + fed
+            cell[DRIVE] -= weight
+            got = 0.0 if stands else -weight * x
+        elif owed != 0 and weight != 0 and owed_at - t <= 2 * width_of(owed_at, eps):
             # This arrival has lifted the neuron over its threshold.
             got = owed
             owed = 0.0
-        if not lost:
+        if not lost and synapse < first_change:
             if jumps:
                 by_weights[synapse] += x
                 got += weight * a * x
@@ -340,6 +346,20 @@ def begin_back(run, count):
             adjoints[j, RESTING] = 1
     for k in range(run.n_inputs):
         by_inputs[k] = 0
+    _change_drives(run)
+
+
+@compiled
+def _change_drives(run):
+    """The drives at the end of the run, from those at its start."""
+    cells, weights, targets, indptr = run.cells, run.weights, run.targets, run.indptr
+    at, rows, last = run.input_at, run.input_rows, run.n_windows - 1
+    for coming in range(run.n_coming):
+        k = run.coming[coming]
+        first = np.int64(indptr[rows[k]])
+        if first >= run.first_change and min(np.int64(at[k] * run.per_length), last) < run.info[1]:
+            for synapse in range(first, indptr[rows[k] + 1]):
+                cells[np.int64(targets[synapse]), DRIVE] += weights[synapse]
 
 
 @compiled

@@ -26,7 +26,7 @@ def _set_sizes(run, frame, capacity, channels):
     run.n, run.capacity, run.channels = length(argument(frame, 7), 1), capacity, channels
     run.n_inputs, run.n_queries = length(argument(frame, 0), 1), length(argument(frame, 8), 1)
     run.n_rows, run.n_synapses = length(argument(frame, 2), 1) - 1, length(argument(frame, 3), 1)
-    run.recurrent = attribute(frame, 0)
+    run.first_change, run.recurrent = run.n_synapses - attribute(frame, 0), attribute(frame, 1)
 
 
 def _given(dtype):
@@ -38,7 +38,9 @@ def _given(dtype):
 
 
 def forward(dtype):
-    """Attributes: `recurrent`, `stop_after`. Results: as `LayerRun`, then the trace."""
+    """Attributes: `changes`, which is how many of the last synapses change drives, `recurrent`, `stop_after`. Results:
+    as `LayerRun`, then the trace.
+    """
     arguments = expected(*_given(dtype))
     results = expected(
         (dtype, 2), (np.int32, 2), (dtype, 2), (np.int32, 2), (np.int32, 2), (np.int32, 2), (dtype, 2), (np.bool_, 2),
@@ -55,7 +57,7 @@ def forward(dtype):
             return NO_MEMORY
         run = windows_block(words, dtype)
         _set_sizes(run, frame, length(result(frame, 0), 1), length(result(frame, 8), 3))
-        run.stop_after = attribute(frame, 1)
+        run.stop_after = attribute(frame, 2)
         for k in range(10):
             run.words[_INPUT_TIMES + k] = row_of(argument(frame, k), item, argument_sizes[k])
         for k in range(14):
@@ -85,6 +87,7 @@ def forward(dtype):
 def _backward(dtype, rates):
     """Arguments: those of `forward`, the trace, and the cotangents of times and states. Results: the cotangents of
     weights and of delays, summed over some samples each, then those of input times and numbers, for each sample.
+    Attributes: `changes`, `recurrent`.
     """
     arguments = expected(
         *_given(dtype), (np.int32, 2), (np.int32, 2), (np.int32, 2), (np.int32, 2), (np.int32, 3), (np.int32, 2),

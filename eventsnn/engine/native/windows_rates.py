@@ -45,9 +45,9 @@ from eventsnn.engine.native.windows_start import (
 from eventsnn.engine.native.windows_words import WINDOWS, windows_block
 
 # What is kept of a neuron: V, I and since when, and twice the number of its next spike, plus 1 while it is refractory
-# after that one; -2 if there is none.
-STATE_V, STATE_I, STATE_T, NEXT = range(4)
-KEPT_COLUMNS = 4
+# after that one, -2 if there is none; and its drive.
+STATE_V, STATE_I, STATE_T, NEXT, STATE_D = range(5)
+KEPT_COLUMNS = 5
 # If the states at the start of every window take no more bytes than this, all of them are kept.
 _BYTES = 2**26
 _BLOCK_SIZE = 8 * WINDOWS.size
@@ -71,18 +71,20 @@ def rates_of_stretch(run, j, dt, v, i, by_v, by_i, resting):
 
 
 @compiled
-def to_arrival(run, j, x, y, dt, weight, resting):
-    """The state of a neuron `dt` later, after an arrival."""
-    cell, kind = run.cells[j], kind_of(run, j)
+def to_arrival(run, j, x, y, d, dt, synapse, resting):
+    """The state and the drive of a neuron `dt` later, after an arrival."""
+    cell, kind, weight = run.cells[j], kind_of(run, j), np.float64(run.weights[synapse])
     if dt > 0:
         keep, feed, fade, gain = coefficients(dt, cell[LEAK], cell[COUPLING], cell[DECAY])
         if not (resting and kind & HOLDS_V):
-            x = keep * x + feed * y + gain * cell[DRIVE]
+            x = keep * x + feed * y + gain * d
         if not (resting and kind & HOLDS_I):
             y = fade * y
+    if synapse >= run.first_change:
+        return x, y, d + weight
     if kind & JUMPS:
-        return (x if resting and kind & (BLOCKS | HOLDS_V) else x + weight), y
-    return x, (y if resting and kind & (BLOCKS | HOLDS_I) else y + weight)
+        return (x if resting and kind & (BLOCKS | HOLDS_V) else x + weight), y, d
+    return x, (y if resting and kind & (BLOCKS | HOLDS_I) else y + weight), d
 
 
 @compiled
@@ -90,8 +92,13 @@ def note_past(run, j, p, end, x, y, t, resting):
     """The states after the arrivals from `p` to `end`, between which nothing else happens, from the state at `t`."""
     times, synapses = run.sorted_times, run.sorted_synapses
     weights, vs, currents = run.weights, run.past_v, run.past_i
+    # The drive is that after these arrivals.
+    d = run.cells[j, DRIVE]
+    for k in range(p, end):
+        if synapses[k] >= run.first_change:
+            d -= weights[synapses[k]]
     while p < end:
-        x, y = to_arrival(run, j, x, y, times[p] - t, np.float64(weights[synapses[p]]), resting)
+        x, y, d = to_arrival(run, j, x, y, d, times[p] - t, np.int64(synapses[p]), resting)
         t = max(t, times[p])
         vs[p], currents[p] = x, y
         p += 1
@@ -126,7 +133,7 @@ def begin_rates(run, count, windows):
     for j in range(n):
         state = KEPT_COLUMNS * j
         states[state + STATE_V], states[state + STATE_I], states[state + STATE_T] = cells[j, V0], cells[j, I0], 0
-        states[state + NEXT] = 2 * after[run.capacity + j]
+        states[state + NEXT], states[state + STATE_D] = 2 * after[run.capacity + j], run.given[DRIVE, j]
     if make_ring(other):
         run.replayed = -1
         replay(other, count, 0, windows, 0)
@@ -191,17 +198,20 @@ def replay(run, count, first, end, finely):
 def replay_neuron(run, j, window, here, there):
     """A neuron through a window, from one state that is kept finely to another."""
     starts, times, synapses = run.starts, run.sorted_times, run.sorted_synapses
-    weights, states = run.weights, array_at(run.kept_finely, np.float64)
+    states = array_at(run.kept_finely, np.float64)
     here, there = here + KEPT_COLUMNS * j, there + KEPT_COLUMNS * j
     x, y, t, mark = states[here], states[here + 1], states[here + 2], np.int64(states[here + NEXT])
+    d = states[here + STATE_D]
     for p in range(starts[j], starts[j + 1] + 1):
         while mark >= 0 and mark_is(run, mark, window, p - starts[j]):
             x, y, t = state_at_mark(run, j, mark)
             mark = mark_after(run, j, mark)
         if p < starts[j + 1]:
-            x, y = to_arrival(run, j, x, y, times[p] - t, np.float64(weights[synapses[p]]), mark >= 0 and mark & 1 == 1)
+            resting = mark >= 0 and mark & 1 == 1
+            x, y, d = to_arrival(run, j, x, y, d, times[p] - t, np.int64(synapses[p]), resting)
             t = max(t, times[p])
     states[there], states[there + 1], states[there + 2], states[there + NEXT] = x, y, t, mark
+    states[there + STATE_D] = d
 
 
 @compiled

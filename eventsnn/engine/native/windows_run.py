@@ -122,8 +122,11 @@ def _forward(task: NativeTask, inputs: WindowsInputs, recorded: bool) -> tuple[L
         return jax.ShapeDtypeStruct((*results[0].shape[:1], *shape), np.int32)
 
     trace = words(2 * capacity), words(2 * capacity), words(4 * capacity), words(capacity, 4), words(2)
-    stop_after = 0 if task.stop_after is None else task.stop_after
-    out = call(_FORWARD, (*results, *trace), *_arguments(task, inputs), recurrent=task.recurrent, stop_after=stop_after)
+    stop_after, changes = 0 if task.stop_after is None else task.stop_after, task.changes * len(task.kinds)
+    out = call(
+        _FORWARD, (*results, *trace), *_arguments(task, inputs),
+        changes=changes, recurrent=task.recurrent, stop_after=stop_after,
+    )  # fmt: skip
     run, (exact, currents, free_states, marks, info) = out[:9], out[9:]
     return run_of_results(task, inputs, run), WindowsTrace(run[1], exact, currents, free_states, marks, info, run[8])
 
@@ -156,7 +159,10 @@ def _backward(
     recorded = trace.neurons, trace.times, trace.currents, trace.free_states, trace.marks, trace.info, trace.states
     kernel = _BACKWARD_WITH_RATES if rates else _BACKWARD
     arguments = *_arguments(task, inputs), *recorded, by_times, by_columns
-    by_weights, by_delays, by_spikes, by_numbers = call(kernel, results, *arguments, recurrent=task.recurrent)
+    changes = task.changes * neurons
+    by_weights, by_delays, by_spikes, by_numbers = call(
+        kernel, results, *arguments, changes=changes, recurrent=task.recurrent
+    )
     nothing: Any = None
     return WindowsInputs(
         starts=nothing,

@@ -14,11 +14,11 @@ WINDOWS = Layout(
     # There are `ring` + 1 buckets, a power of 2, of which a window has 2**parts. `free_chunk`, `buckets` and `sorted`
     # are the addresses of memory that grows: chunks that nobody uses, buckets, and the arrivals of a window. So are
     # those of `windows_rates`: states at the start of every `stride` windows, and of every one from a number on; the
-    # spike after each; and another block.
+    # spike after each; and another block. From the synapse `first_change` on, weights change drives.
     whole="""
         n capacity n_inputs n_queries channels recurrent stop_after n_rows n_synapses
         n_windows ring parts n_spikes n_found n_waiting n_coming over no_memory n_sorted first_query end_query
-        free_chunk buckets sorted after kept kept_finely stride replayed aside
+        free_chunk buckets sorted after kept kept_finely stride replayed aside first_change
     """,
     real="t_end t_stop length per_length longest min_slope",
     arrays=dict(

@@ -7,10 +7,11 @@ from eventsnn.engine.native.block import STATE, Layout, Rows
 CLOCK = Layout(
     "Clock",
     # `unwanted`: which results nobody asked for: slopes 1, `times` and `currents` 2, `free_currents` 4, the log 8.
+    # From the row `first_change` on, weights change drives.
     whole="""
-        n capacity n_arrivals n_queries channels recurrent stop_after unwanted
+        n capacity n_arrivals n_queries channels recurrent stop_after unwanted first_change
         n_groups any_jumps all_jump plain singly n_spikes n_log n_heap n_refractory n_waiting n_passing status culprit
-        n_listed n_apart n_answered arrived
+        n_listed n_apart any_waited n_answered arrived
     """,
     real="",
     arrays=dict(

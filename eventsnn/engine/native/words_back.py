@@ -6,7 +6,7 @@ from eventsnn.engine.native.block import STATE, Layout, Rows
 
 BACK = Layout(
     "Back",
-    whole="n capacity n_arrivals n_queries channels rows n_groups any_jumps n_special steps n_kept n_out",
+    whole="n capacity n_arrivals n_queries channels rows n_groups any_jumps n_special steps n_kept n_out first_change",
     real="",
     arrays=dict(
         # Given, for this sample.
@@ -22,11 +22,11 @@ BACK = Layout(
         # Of each spike.
         received=np.float64,
         # For `clock_rates`: what rates receive; V and I after the last events in turn, of which the last two rows are
-        # those of neurons that are apart; states that are kept, with who rests, when and where in the log; and who is
-        # apart, since when.
+        # those of neurons that are apart; states that are kept, with who rests, drives, when and where in the log;
+        # who is apart, since when; and the drives there.
         by_rates=Rows(np.float64, "n"), past=Rows(np.float64, "n"), kept=Rows(np.float64, "n"),
-        kept_rest=Rows(np.uint8, "n"), kept_t=np.float64, kept_entries=np.int64, out=np.int64, out_at=np.int64,
-        out_t=np.float64, out_rest=np.uint8,
+        kept_rest=Rows(np.uint8, "n"), kept_drives=Rows(np.float64, "n"), kept_t=np.float64, kept_entries=np.int64,
+        out=np.int64, out_at=np.int64, out_t=np.float64, out_rest=np.uint8, drives=np.float64,
     ),
 )  # fmt: skip
 back_block = BACK.at()
