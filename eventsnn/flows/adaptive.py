@@ -1,5 +1,6 @@
 """A neuron whose threshold adapts."""
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -13,10 +14,12 @@ class AdaptiveThresholdFlow(AbstractExponentialFlow):
 
     - `neuron`: the neuron without them.
     - `adaptation`: with which rate each of them decays, per ms; each a scalar or one value per neuron.
+    - `linear_jumps`: what `jumps_are_linear` says.
     """
 
     neuron: AbstractExponentialFlow
     adaptation: tuple[Float[Array, "*neurons"], ...]
+    linear_jumps: bool = eqx.field(static=True, default=False)
 
     def after(self, y: Float[Array, "neurons channels"], dt: Float[Array, " neurons"]) -> Array:
         inside, raised = self._split(y)
@@ -31,6 +34,9 @@ class AdaptiveThresholdFlow(AbstractExponentialFlow):
     def height(self, y: Float[Array, "neurons channels"]) -> Float[Array, " neurons"]:
         inside, raised = self._split(y)
         return self.neuron.height(inside) - jnp.sum(raised, axis=1)
+
+    def jumps_are_linear(self) -> bool:
+        return self.linear_jumps
 
     def rates(self) -> tuple[Float[Array, "*neurons"], ...]:
         return (*self.neuron.rates(), *self.adaptation)

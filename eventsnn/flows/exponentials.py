@@ -46,8 +46,16 @@ class AbstractExponentialFlow(AbstractFlow):
     def held(self, channels: tuple[int, ...]) -> "AbstractExponentialFlow | None":
         return None
 
-    def system(self, model: Any, n_neurons: int) -> SystemRules:
-        return system_of(model, n_neurons)
+    def jumps_are_linear(self) -> bool:
+        """Whether arrivals and resets of the model are linear too, as a native kernel needs; by default, no.
+
+        Linear means that an arrival adds the same to the state for each unit of its weight, whatever the state is, and
+        that a reset is a linear function of the state and a constant.
+        """
+        return False
+
+    def system(self, model: Any, n_neurons: int) -> SystemRules | None:
+        return system_of(model, n_neurons) if self.jumps_are_linear() else None
 
     def first_crossing(
         self, y: Float[Array, "neurons channels"], dt: Float[Array, " neurons"], resolution: Float[Array, " neurons"]

@@ -87,6 +87,9 @@ class LinearFlow(AbstractExponentialFlow):
     def height(self, y: Float[Array, "neurons channels"]) -> Float[Array, " neurons"]:
         return y[:, 0] - self.thresh
 
+    def jumps_are_linear(self) -> bool:
+        return True
+
     def rates(self) -> tuple[Float[Array, "*neurons"], ...]:
         return (self.leak,) if self.decay is None else (self.leak, self.decay)
 

@@ -2,6 +2,7 @@
 
 from typing import Any, Self
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -27,6 +28,7 @@ class TwoStageFlow(AbstractExponentialFlow):
     - `stage_leak`, `stage_coupling`: $s$, $k$.
     - `decay`: $r$.
     - `thresh`: $\vartheta$.
+    - `linear_jumps`: what `jumps_are_linear` says.
     """
 
     leak: Float[Array, "*neurons"]
@@ -37,6 +39,7 @@ class TwoStageFlow(AbstractExponentialFlow):
     stage_coupling: Float[Array, "*neurons"]
     decay: Float[Array, "*neurons"]
     thresh: Float[Array, "*neurons"]
+    linear_jumps: bool = eqx.field(static=True, default=False)
 
     def after(self, y: Float[Array, "neurons channels"], dt: Float[Array, " neurons"]) -> Array:
         # For a matrix A with eigenvalues p <= q, f(A) = f(p) + f[p, q] (A - p): divided differences of exponentials
@@ -79,6 +82,9 @@ class TwoStageFlow(AbstractExponentialFlow):
 
     def height(self, y: Float[Array, "neurons channels"]) -> Float[Array, " neurons"]:
         return y[:, 0] - self.thresh
+
+    def jumps_are_linear(self) -> bool:
+        return self.linear_jumps
 
     def rates(self) -> tuple[Float[Array, "*neurons"], ...]:
         if self.back is None:

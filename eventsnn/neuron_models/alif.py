@@ -49,4 +49,4 @@ class ALIF(LIF):
         return jnp.stack([v, y[:, 1], a], axis=1)
 
     def closed_form(self) -> AbstractExponentialFlow:
-        return AdaptiveThresholdFlow(super().closed_form(), (1 / self.tadapt.value,))
+        return AdaptiveThresholdFlow(super().closed_form(), (1 / self.tadapt.value,), linear_jumps=True)

@@ -66,4 +66,5 @@ class AlphaLIF(NeuronModel):
             stage_coupling=1 / self.tsyn.value,
             decay=1 / self.tsyn.value,
             thresh=self.thresh.value,
+            linear_jumps=True,
         )

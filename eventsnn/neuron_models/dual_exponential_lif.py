@@ -73,4 +73,5 @@ class DualExpLIF(NeuronModel):
             stage_coupling=jnp.ones_like(self.tdecay.value),
             decay=1 / self.trise.value,
             thresh=self.thresh.value,
+            linear_jumps=True,
         )

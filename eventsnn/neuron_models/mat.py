@@ -74,4 +74,4 @@ class MAT(NeuronModel):
             coupling=1 / self.tmem.value,
             decay=1 / self.tsyn.value,
         )
-        return AdaptiveThresholdFlow(neuron, (1 / self.t1.value, 1 / self.t2.value))
+        return AdaptiveThresholdFlow(neuron, (1 / self.t1.value, 1 / self.t2.value), linear_jumps=True)

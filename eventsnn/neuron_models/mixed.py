@@ -205,7 +205,8 @@ def _is_system(part: NeuronModel) -> bool:
     """Whether a part is linear, without any wrapper, and reset when it spikes, if it does."""
     flow = _flow_of(part)
     silent = isinstance(flow, LinearFlow) and flow.thresh is None
-    return isinstance(flow, AbstractExponentialFlow) and is_plain(part) and (silent or resets(part))
+    linear = isinstance(flow, AbstractExponentialFlow) and flow.jumps_are_linear()
+    return linear and is_plain(part) and (silent or resets(part))
 
 
 def _flow_of(part: NeuronModel) -> AbstractFlow:

@@ -70,4 +70,5 @@ class TwoCompartment(NeuronModel):
             stage_coupling=1 / self.tdend.value,
             decay=1 / self.tsyn.value,
             thresh=self.thresh.value,
+            linear_jumps=True,
         )

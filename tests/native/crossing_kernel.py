@@ -1,7 +1,5 @@
 """A kernel that gives crossings of single linear systems, for their tests."""
 
-import numpy as np
-
 from eventsnn.engine.native.block import array_at
 from eventsnn.engine.native.compiled import compiled
 from eventsnn.engine.native.crossings import advance, first_crossing
@@ -10,7 +8,6 @@ from eventsnn.engine.native.matrices import load, places_of_small, set_chain, se
 from eventsnn.engine.native.pool import allocate, free, spread
 from eventsnn.engine.native.scratch import row_of
 from eventsnn.engine.native.systems_words import SYSTEMS, systems_block
-
 
 set_out_small = places_of_small(SYSTEMS)
 

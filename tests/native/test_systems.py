@@ -1,5 +1,7 @@
 """The native kernel of linear systems against an oracle, against central differences, and against the XLA engines."""
 
+import dataclasses
+
 import asking
 import equinox as eqx
 import jax
@@ -117,7 +119,9 @@ def test_spikes_of_networks_with_delays_are_the_fixed_point_of_their_neurons(nam
             for j in range(4):
                 arrivals = [(t + delays[row], weights[row, j]) for row, when in enumerate(sources) for t in when]
                 new.append(oracle_zoo.simulate(name, {}, arrivals, T_END, **options))
-            same = [len(a) == len(b) and np.allclose(a, b, rtol=0, atol=1e-12) for a, b in zip(new, trains, strict=True)]
+            same = [
+                len(a) == len(b) and np.allclose(a, b, rtol=0, atol=1e-12) for a, b in zip(new, trains, strict=True)
+            ]
             trains = new
             if all(same):
                 break
@@ -178,7 +182,13 @@ CHECKED = [
     *(
         pytest.param(name, wrapper, recurrent, marks=slow)
         for name in MODELS
-        for wrapper, recurrent in (("plain", 0.0), ("block", None), ("all held", 1.0), ("none held", None), ("once", 1.0))
+        for wrapper, recurrent in (
+            ("plain", 0.0),
+            ("block", None),
+            ("all held", 1.0),
+            ("none held", None),
+            ("once", 1.0),
+        )
     ),
 ]
 
@@ -348,9 +358,10 @@ def test_a_neuron_that_starts_above_threshold_spikes_at_once():
 def test_a_reset_above_threshold_names_neuron_and_time_and_does_not_hide_the_others():
     # V' = (ic - V) / 10 from 0 to 1.
     def net(throw):
-        made = FFEvNN([3], 1, ALIF, 25.0, KEY, init_weights=0.0, init_bias=2.0, tmem=10.0, beta=np.array([0.5, -3.0, 0.5]),
-                      throw=throw, **NATIVE)  # fmt: skip
-        return made
+        beta = np.array([0.5, -3.0, 0.5])
+        return FFEvNN(
+            [3], 1, ALIF, 25.0, KEY, init_weights=0.0, init_bias=2.0, tmem=10.0, beta=beta, throw=throw, **NATIVE
+        )
 
     none, first = jnp.full((1, 1), jnp.inf), 10 * np.log(2)
     with pytest.raises(SimulationError, match=rf"neuron 1, t = {first:.3f}\d* ms: .*reset"):
@@ -395,6 +406,21 @@ def test_thousands_of_spikes_do_not_drift():
         assert len(times) == 2 * 7213
         for j in range(2):
             assert (np.abs(times[neurons == j] - true) / np.spacing(true.astype(dtype))).max() < 4
+
+
+class Saturating(AlphaLIF):
+    """An arrival adds less where there is much."""
+
+    def input_spikes(self, y, weights):
+        return y.at[:, 2].add(weights * (4 - y[:, 2]))
+
+    def closed_form(self):
+        return dataclasses.replace(super().closed_form(), linear_jumps=False)
+
+
+def test_arrivals_that_are_not_linear_do_not_run_by_this_kernel():
+    with pytest.raises(ValueError, match="engine is 'native', but Saturating has no closed form"):
+        FFEvNN([2], 1, Saturating, 30.0, KEY, init_weights=1.0, **NATIVE).ttfs(jnp.array([[1.0]]))
 
 
 def test_neurons_with_too_many_channels_and_delays_of_single_synapses_run_by_xla():

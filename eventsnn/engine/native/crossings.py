@@ -23,7 +23,7 @@ _MAX_ROUNDS = 64
 # A step of Newton's method this small, as a part of the polynomial's interval, is exact to rounding once it is taken.
 _SMALL_STEP = 1e-9
 # What rounding makes of the condition at one state, relative to its terms.
-_FLAT = 9e-16
+FLAT = 9e-16
 # Over a time with this norm the exponential of the matrix takes as long as the series of the state in parts.
 _SHORT = 4.0
 
@@ -126,7 +126,7 @@ def stays_below(run, level):
     row, y, c, v = run.chain[level], run.y, run.a_c, run.terms
     before = height_at(run, y)
     find_velocity(run, y, v)
-    over = _FLAT * abs(run.h0)
+    over = FLAT * abs(run.h0)
     up = 0.0
     for k in range(MOST):
         over += row[NOISE + k] * abs(y[k]) + row[NOISE_C + k] * abs(c[k])
@@ -235,7 +235,7 @@ def is_flat(run, last):
     for k in range(MOST):
         noise += abs(h[k] * y[k])
     for k in range(1, last + 1):
-        if abs(bern[k] - bern[0]) > _FLAT * noise:
+        if abs(bern[k] - bern[0]) > FLAT * noise:
             return False
     return True
 

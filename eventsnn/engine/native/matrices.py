@@ -1,7 +1,7 @@
 """Small matrices: those of one linear system, their exponentials over a time, and what these say of the condition.
 
-A neuron follows x' = A x + c and spikes when h x + h0 reaches 0 from below. After a time t its state is E(t) x + F(t) c,
-with E = exp(A t) and its integral F, both from one series: nothing is singular where rates are equal, or 0.
+A neuron follows x' = A x + c and spikes when h x + h0 reaches 0 from below. After a time t its state is E(t) x +
+F(t) c, with E = exp(A t) and its integral F, both from one series: nothing is singular where rates are equal, or 0.
 """
 
 import math
@@ -276,7 +276,7 @@ def note_system(run, row):
 
 @compiled
 def reset(run, j):
-    """What the state that is looked at becomes after a spike of neuron `j`."""
+    """What the state `run.y` becomes after a spike of neuron `j`."""
     size, numbers, y, out = run.size, run.numbers, run.y, run.y_end
     for k in range(size):
         total = numbers[run.at_rho + k, j]

@@ -1,9 +1,10 @@
 """Linear systems on one clock, backwards: EventProp along the log, as `clock_back.py`, for several channels.
 
-The adjoint l goes from event to event in reverse. Between events it moves by the transposed exponential of the matrix. At
-a spike, with the velocities v before and w after it, its time receives R v - w times l, and what it has received itself;
-that over the slope of the condition, times h, is taken from l, which has gone through R. Neurons that spike, or rest, are
-*special* until the next event of all, as they are there. Adjoints are in float64.
+The adjoint l goes from event to event in reverse. Between events it moves by the transposed exponential of the matrix.
+The time of a spike, with the velocities v before and w after it, receives R v - w times l, besides what it has received
+from elsewhere. The adjoint before the spike is l through R transposed, less that sum over the slope of the condition,
+times h. Neurons that spike, or rest, are *special* until the next event of all, as in `clock_back.py`. Adjoints are in
+float64.
 """
 
 import numpy as np
@@ -62,7 +63,7 @@ def _transpose(out, entries):
 
 @compiled
 def move_side(run, j, until, rates):
-    """The adjoint of a special neuron back to `until`, where its state is the one that is looked at, if `rates`."""
+    """The adjoint of a special neuron back to `until`, where its state is `run.y`, if `rates`."""
     dt = run.side_t[j] - until
     if dt <= 0:
         return

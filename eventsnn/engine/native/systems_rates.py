@@ -1,12 +1,12 @@
-"""What the matrices of linear systems receive on the way back, for which the states of the forward run have to be known.
+"""What the matrices of linear systems receive on the way back, for which the states of the run have to be known.
 
-They are computed again from the log, as in `clock_rates.py`: states that are kept at every so many events, and all states
-between two of these.
+They are computed again from the log, as in `clock_rates.py`: states that are kept at every so many events, and all
+states between two of these.
 
 Over a stretch with the adjoint l at its end, entry (k, m) of A receives the integral of l_k(s) x_m(s). It is a sum over
-l_i, x_j and c_j with coefficients that a group shares: integrals of E_ik(T - s) E_mj(s), and of E_ik(T - s) F_mj(s). For a
-short time they follow from the series of both factors, as the integral of (T - s)^p / p! s^q / q! is T^(p+q+1) / (p+q+1)!;
-for longer ones by doubling the time.
+l_i, x_j and c_j with coefficients that a group shares: integrals of E_ik(T - s) E_mj(s), and of E_ik(T - s) F_mj(s).
+For a short time they follow from the series of both factors, as the integral of (T - s)^p / p! s^q / q! is
+T^(p+q+1) / (p+q+1)!; for longer ones by doubling the time.
 """
 
 import math
@@ -150,7 +150,7 @@ def rates_of_stretch(run, dt, place):
 
 @compiled
 def rates_of_one(run, j, dt, rests):
-    """The same for one neuron that is special, whose state at the start is looked at, and whose system is loaded."""
+    """The same for a special neuron, whose state at the start is `run.y`, and whose system is loaded."""
     size, y, c, side, by = run.size, run.y, run.a_c, run.side, run.by_numbers
     held = run.kinds[j] // HELD if rests else 0
     set_sensitivities(run, dt)
@@ -167,7 +167,7 @@ def rates_of_one(run, j, dt, rests):
 
 @compiled
 def _set_apart(run, j, t):
-    """A neuron is apart from the others, in the state that is looked at, since `t`."""
+    """A neuron is apart from the others, in the state `run.y`, since `t`."""
     if run.out_at[j] < 0:
         run.out[run.n_out], run.out_at[j] = j, run.n_out
         run.n_out += 1
@@ -186,7 +186,6 @@ def _replay_one(run, kind, number):
         _set_apart(run, j, run.times[number])
         run.out_rest[j] = run.numbers[run.at_tref, j] > 0
         return
-    # Where nothing stands still, a state needs no fresh start.
     _set_apart(run, j, run.times[number] + run.numbers[run.at_tref, j])
     run.out_rest[j] = False
 

@@ -50,8 +50,8 @@ class SystemTask(eqx.Module):
 class SystemInputs(eqx.Module):
     """The numbers of a run, each with a leading axis that is the batch, or of length 1 where all share it.
 
-    - `rates`, `levels`: those of `SystemRules`. What rates receive takes most of the time of the way back, so that it is
-        computed where somebody wants it.
+    - `rates`, `levels`: those of `SystemRules`. What rates receive takes most of the time of the way back, so that it
+        is computed where somebody wants it.
     - all others: as in `NativeInputs`.
     """
 
@@ -168,7 +168,8 @@ def _forward(task: SystemTask, inputs: SystemInputs, recorded: bool) -> tuple[La
         passing=passing,
         states=None if inputs.times is None else _columns_of(task, states),
     )
-    return run, SystemTrace(found, *out[9:], states)
+    exact, at_spikes, at_free, log, info = out[9:]
+    return run, SystemTrace(found, exact, at_spikes, at_free, log, info, states)
 
 
 def _columns_of(task: SystemTask, states: Array) -> Array:

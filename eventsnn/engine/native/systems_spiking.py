@@ -17,7 +17,6 @@ from eventsnn.engine.native.systems_queries import answer_until, answer_until_ap
 from eventsnn.engine.native.systems_sweep import find_reaching, keep, move_all, set_coefficients, set_heights
 from eventsnn.engine.native.systems_words import HELD, SYSTEMS
 
-
 # The states at the end of a stretch become the present ones.
 go_on = exchange(SYSTEMS, "x", "new_x")
 
@@ -33,7 +32,7 @@ def jumps(run, j):
 
 @compiled
 def emit(run, j, t, slope, kind):
-    """Neuron `j` spikes at `t`, in the state that is looked at, and is reset. False if the run is over because of it."""
+    """Neuron `j` spikes at `t`, in the state `run.y`, and is reset. False if the run is over because of it."""
     capacity, number, size, y = run.capacity, run.n_spikes, run.size, run.y
     if number >= capacity:
         # One more is counted than there is room for.

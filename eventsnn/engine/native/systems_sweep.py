@@ -6,7 +6,7 @@ skipped.
 """
 
 from eventsnn.engine.native.compiled import compiled, fast
-from eventsnn.engine.native.crossings import advance, fill
+from eventsnn.engine.native.crossings import FLAT, advance, fill
 from eventsnn.engine.native.kinds import BLOCKS
 from eventsnn.engine.native.matrices import exponentials, load, note_system, part, set_bounds
 from eventsnn.engine.native.systems_words import (
@@ -24,9 +24,6 @@ from eventsnn.engine.native.systems_words import (
     UNDER,
     UP,
 )
-
-# What rounding makes of the constant of the condition, as in `crossings.py`.
-_FLAT = 9e-16
 
 
 @fast
@@ -172,7 +169,7 @@ def move_resting(run, to, dt):
 
 @compiled
 def keep(run, to, j):
-    """The state that is looked at, as that of a neuron."""
+    """The state `run.y`, as that of a neuron."""
     y = run.y
     for k in range(run.size):
         to[k, j] = y[k]
@@ -201,7 +198,8 @@ def find_reaching(run, dt):
     for g in range(run.n_groups):
         low, high, entries = groups[g], groups[g + 1], coefs[g]
         for j in range(low, high):
-            over[j], above[j] = _FLAT * abs(offset[j]), _FLAT * abs(offset[j])
+            over[j] = FLAT * abs(offset[j])
+            above[j] = over[j]
         for k in range(run.size):
             v, c, driven = velocity[k], run.numbers[run.at_c + k], run.driven >> k & 1
             if driven:

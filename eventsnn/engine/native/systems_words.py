@@ -4,8 +4,8 @@ import numpy as np
 
 from eventsnn.engine.native.block import STATE, Layout, Rows
 
-# A neuron has so many channels at most. Small matrices have room for all of them, filled up with zeros: loops of a known
-# length are unrolled, and a product of two matrices is 16 vector instructions.
+# A neuron has so many channels at most. Small matrices have room for all of them, filled up with zeros: loops of a
+# known length are unrolled, and a product of two matrices is 16 vector instructions.
 MOST = 4
 MATRIX = MOST * MOST
 # What is known of all neurons of a group for a stretch, or for a part of it, as one row of numbers: the exponential of
@@ -90,8 +90,8 @@ SYSTEMS_BACK = Layout(
         owed=np.float64, owed_at=np.float64, groups=np.int64, group_of=np.int64, side=Rows(np.float64, "size"),
         # Of each spike.
         received=np.float64,
-        # For `systems_rates`: states after the last events in turn, and those of neurons that are apart; states that are
-        # kept, with who rests, when and where in the log; who is apart, since when; series, and sensitivities.
+        # For `systems_rates`: states after the last events in turn, and those of neurons that are apart; states that
+        # are kept, with who rests, when and where in the log; who is apart, since when; series, and sensitivities.
         x=Rows(np.float64, "n"), new_x=Rows(np.float64, "n"), apart_x=Rows(np.float64, "n"), past=Rows(np.float64, "n"),
         kept=Rows(np.float64, "n"), kept_rest=Rows(np.uint8, "n"), kept_t=np.float64, kept_entries=np.int64,
         out=np.int64, out_at=np.int64, out_t=np.float64, out_rest=np.uint8, psi=np.float64, by_state=np.float64,
