@@ -30,6 +30,7 @@ from .connections import Dense, Sparse
 from .engine.failure import is_split
 from .engine.feed_forward import Synapses, Wanted, report_of, run_layers
 from .engine.layer_run import LayerRun
+from .engine.native.windows_run import SHORTEST_WINDOW
 from .engine.recurrent import report_of_recurrent, run_recurrent
 from .engine.report import Check, Report
 from .engine.wiring import SparseSynapses, inputs_table, wiring_of
@@ -283,7 +284,7 @@ class EvNN(AbstractNetwork):
     max_pending: int = eqx.field(static=True)
     windows: bool = eqx.field(static=True)
     by_source: bool = eqx.field(static=True)
-    delayed: bool = eqx.field(static=True)
+    shortest_window: float = eqx.field(static=True)
 
     def __init__(
         self,
@@ -331,8 +332,8 @@ class EvNN(AbstractNetwork):
         - `windows`: whether neurons run on their own through windows of the shortest delay among them, which
             has to be greater than 0, or all on one clock. By default windows are taken where every delay among
             neurons is greater than 0 and none is trainable. The answers are the same; large networks are far
-            faster in windows. Native kernels use windows for trainable delays as well, if all are greater than
-            0 at first; should training make one so short that there are too many windows, that is an error.
+            faster in windows. Native kernels use windows for trainable delays as well, as long as these are
+            long enough.
         - `solver_stepsize`: the first step in ms, or the step of a constant step size; by default
             a fiftieth of `max_solver_time`.
         - `max_event_steps`: how many spikes the network may emit in one run, by default 20 for each neuron, and at
@@ -412,7 +413,8 @@ class EvNN(AbstractNetwork):
             self.from_inputs = WholeNumbers(table, self.dtype, len(made[0]) + 1)
         self.windows = _choose_windows(self.connection, self._shortest_delay(), self.max_solver_time, windows)
         self.by_source = _delays_by_source(self.connection)
-        self.delayed = _are_delayed(self._shortest_delay(), self.max_solver_time, windows, False)
+        shortest = self._shortest_delay()
+        self.shortest_window = _shortest_window(self.connection, shortest, self.max_solver_time, windows)
         if isinstance(self.connection, Sparse) and not self.windows:
             _reject_repeated(self.connection)
         self.weightless = weightless and self.connection.weights.size > 0
@@ -456,9 +458,11 @@ class EvNN(AbstractNetwork):
             windows, by_source = self._windows_of(net, changes.get("windows")), self.by_source
             if "delays" in changes:
                 by_source = _delays_by_source(connection)
-            shortest = net._shortest_delay()
-            delayed = _are_delayed(shortest, net.max_solver_time, changes.get("windows"), self.delayed)
-            net = replaced(net, windows=windows, by_source=by_source, delayed=delayed)
+            chosen, shortest = changes.get("windows"), net._shortest_delay()
+            if chosen is None and self.windows != self._windows_by_default():
+                chosen = self.windows
+            shortest_window = _shortest_window(connection, shortest, net.max_solver_time, chosen)
+            net = replaced(net, windows=windows, by_source=by_source, shortest_window=shortest_window)
             if isinstance(connection, Sparse) and not net.windows:
                 _reject_repeated(connection)
         return net
@@ -512,7 +516,7 @@ class EvNN(AbstractNetwork):
             wanted,
             windows,
             self.by_source,
-            self.delayed,
+            self.shortest_window,
         )
         report = report_of_recurrent(
             run, self.neurons, synapses, self.output_neurons, in_spikes, wanted.t_end, checks, max_spikes
@@ -580,8 +584,7 @@ def _choose_windows(
     # Under a transformation nobody knows how short it is.
     known = not isinstance(shortest, Tracer)
     if windows is None:
-        held = (connection.delays, connection.axonal_delays)
-        fixed = not any(delays is not None and delays.trainable for delays in held)
+        fixed = not _delays_are_trained(connection)
         return known and fixed and bool(shortest >= _SHORTEST_WINDOW * max_solver_time)
     if windows and known and not shortest > 0:
         raise ValueError(
@@ -590,15 +593,24 @@ def _choose_windows(
     return bool(windows)
 
 
-def _are_delayed(shortest: Float[Array, ""], max_solver_time: float, windows: bool | None, before: bool) -> bool:
-    """Whether a native kernel may run in windows of the shortest delay, also if delays are trainable.
+def _shortest_window(
+    connection: Dense | Sparse, shortest: Float[Array, ""], max_solver_time: float, windows: bool | None
+) -> float:
+    """From which part of the run on native kernels take windows of the shortest delay: see `run_windows_natively`.
 
-    They may become so short that there are too many windows, which is an error that says so. Under a transformation it
-    stays as it was `before`.
+    If delays are trained, or traced here, the delays of each run decide.
     """
-    if windows is not None:
-        return windows
-    return before if isinstance(shortest, Tracer) else bool(shortest >= _SHORTEST_WINDOW * max_solver_time)
+    if windows is False:
+        return math.inf
+    least = SHORTEST_WINDOW if windows else _SHORTEST_WINDOW
+    if isinstance(shortest, Tracer) or _delays_are_trained(connection):
+        return least
+    return 0.0 if bool(shortest >= least * max_solver_time) else math.inf
+
+
+def _delays_are_trained(connection: Dense | Sparse) -> bool:
+    delays = connection.delays, connection.axonal_delays
+    return any(delay is not None and delay.trainable for delay in delays)
 
 
 def _delays_by_source(connection: Dense | Sparse) -> bool:

@@ -1,5 +1,6 @@
 """A recurrent network: all its neurons on one clock."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -21,7 +22,13 @@ from .native.changes import count_of, fit_in_rows, with_change_rows, with_change
 from .native.choice import rules_if_native
 from .native.run import NativeInputs, run_native
 from .native.systems_run import SystemInputs, run_systems, task_of
-from .native.windows_run import WindowsInputs, dense_places, run_windows_natively, sparse_places, windows_are_there
+from .native.windows_run import (
+    WindowsInputs,
+    dense_places,
+    run_windows_natively,
+    sparse_places,
+    windows_are_there,
+)
 from .report import Check, LayerReport, Report
 from .shared_clock.motion import ExactMotion, NumericalMotion
 from .shared_clock.network import NetworkInputs, NetworkTask, run_network
@@ -39,24 +46,24 @@ def run_recurrent(
     wanted: Wanted,
     windows: bool,
     by_source: bool,
-    delayed: bool = False,
+    shortest_window: float,
 ) -> LayerRun:
     """Run the network until every output has spiked as often as wanted, or until the end.
 
     By a native kernel, if there is one for it; or in `windows` of its shortest delay, which must not be 0; or with all
-    neurons on one clock. `by_source` says that each spike arrives everywhere after the same time, and `delayed` that a
-    native kernel may take every delay among neurons to be greater than 0.
+    neurons on one clock. `by_source` says that each spike arrives everywhere after the same time. Where it does not, a
+    native kernel takes windows if the shortest delay is at least the part `shortest_window` of the run.
     """
     size, capacity = len(outputs), solving.room_for(len(outputs))
     synapses = _carrying(synapses, frozen(model).spike_values(), size)
     if by_source and isinstance(synapses, Synapses):
         rules = rules_if_native(solving.engine, model, size, synapses.weights.dtype)
-        if rules is not None and fit_in_rows(rules):
+        if isinstance(rules, SystemRules) or (rules is not None and fit_in_rows(rules)):
             return _run_natively(solving, model, rules, synapses, outputs, in_spikes, wanted)
-    if delayed and not (by_source and isinstance(synapses, Synapses)):
-        rules = rules_if_native(solving.engine, model, size, synapses.weights.dtype, windows_are_there)
-        if isinstance(rules, LinearRules):
-            return _run_windows_natively(solving, model, rules, synapses, outputs, in_spikes, wanted)
+    kernels = functools.partial(windows_are_there, shortest_window=shortest_window)
+    rules = rules_if_native(solving.engine, model, size, synapses.weights.dtype, kernels)
+    if isinstance(rules, LinearRules):
+        return _run_windows_natively(solving, model, rules, synapses, outputs, in_spikes, wanted, shortest_window)
     # The windows know of no arrivals but spikes.
     if windows and model.breakpoints() is None:
         limits = Limits(outputs, wanted.stop_after, pending, capacity)
@@ -141,8 +148,9 @@ def _run_windows_natively(
     outputs: tuple[bool, ...],
     in_spikes: Float[Array, "inputs spikes"],
     wanted: Wanted,
+    shortest_window: float,
 ) -> LayerRun:
-    """Run the network by a native kernel, in windows of its shortest delay."""
+    """Run the network by a native kernel for delays of single synapses."""
     size, n_rows = len(outputs), len(outputs) + in_spikes.shape[0]
     wiring = wiring_of(synapses)
     if isinstance(synapses, SparseSynapses):
@@ -157,7 +165,8 @@ def _run_windows_natively(
     )
     y0, t_end = per_neuron(model, size).init_state(size), jax.lax.stop_gradient(wanted.t_end)
     inputs = WindowsInputs(rules.rates, rules.levels, *given, y0, t_end, wanted.times)
-    return run_windows_natively(_native_task(rules, outputs, _limits(solving, size, wanted)), inputs)
+    task = _native_task(rules, outputs, _limits(solving, size, wanted))
+    return run_windows_natively(task, inputs, shortest_window)
 
 
 def _delays_by_source(synapses: Synapses) -> Float[Array, " rows"]:

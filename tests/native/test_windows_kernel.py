@@ -131,7 +131,7 @@ def both_kernels(model, grid=None, scale=1.0, trainable=(), windows=None, shorte
     keywords = {"init_bias": 0.3, "max_event_steps": 600, "windows": windows, "engine": "native"} | keywords
     keywords |= {"dtype": jnp.float64, "init_weights": weights, "init_delays": delays, "wmask": mask}
     nets = [EvNN(model, 8, 3, T_END, KEY, trainable=(*trainable, *more), **keywords) for more in ((), ("delays",))]
-    assert nets[0].by_source and not nets[1].by_source and nets[1].delayed
+    assert nets[0].by_source and not nets[1].by_source and nets[1].shortest_window < 1
     return *nets, x
 
 
@@ -176,13 +176,10 @@ def test_with_more_windows_than_states_are_kept_for_time_constants_are_right_as_
     assert_same_gradients(got, expected, ["delays"])
 
 
-def test_a_full_list_and_a_delay_of_nothing_are_errors_that_say_so():
+def test_a_full_list_is_an_error_that_says_so():
     net, x = dense("native")
     with pytest.raises(SimulationError, match="max_event_steps = 20 spikes"):
         net.with_(max_event_steps=20).record(x)
-    short = eqx.tree_at(lambda net: net.connection.delays.value, net, jnp.zeros_like(net.connection.delays.value))
-    with pytest.raises(SimulationError, match="shortest delay"):
-        short.record(x)
 
 
 @functools.cache

@@ -1,5 +1,7 @@
 """Linear neurons on one clock, forwards: recurrent with a delay for each source, or a layer that is not recurrent.
 
+What is compiled with `by_synapse`, and not `None`, is for a delay of each synapse instead: see `synapses`.
+
 A *stretch* is the time between two global events: an arrival, the end of a refractory time, or the end of the run. If
 all delays are greater than 0, a stretch is no longer than the shortest of them. A spike in it then arrives after its
 end, so neurons do not affect each other within a stretch. If some delays are 0, a stretch ends with its first spike.
@@ -40,6 +42,14 @@ from eventsnn.engine.native.order import pop, push, sort_by_time, sort_evenly
 from eventsnn.engine.native.queries import answer_until
 from eventsnn.engine.native.spiking import spike_at_once, through_stretch
 from eventsnn.engine.native.sweep import arrive, fetch_row, find_groups, move_all, set_coefficients, width_of
+from eventsnn.engine.native.synapses import (
+    log_arrivals,
+    make_heap,
+    next_arrival,
+    release_heap,
+    send_through,
+    take_arrival,
+)
 from eventsnn.engine.native.words import CLOCK
 
 # The memory of a run.
@@ -68,7 +78,7 @@ def set_out(run, place):
     if run.unwanted & 4:
         place = set_places(run, _FREE_CURRENTS, many, place)
     if run.unwanted & 8:
-        place = set_places(run, _LOG, run.n_arrivals + 3 * many + run.n_queries + 8, place)
+        place = set_places(run, _LOG, run.n_arrivals + 6 * many + 2 * run.n_queries + 16, place)
     return place
 
 
@@ -78,7 +88,7 @@ SHORTEST = 1e-4
 
 
 @compiled
-def begin(run, t_end):
+def begin(run, t_end, by_synapse):
     """Everything as it is at the start of the run; gives the longest stretch."""
     n = run.n
     given, numbers = run.given, run.numbers
@@ -105,18 +115,23 @@ def begin(run, t_end):
         if kinds[j] & OUTPUT:
             run.n_waiting += 1
         if kinds[j] & SPIKES:
-            if run.recurrent:
-                stretch = min(stretch, np.float64(delays[j]))
+            if by_synapse is None:
+                if run.recurrent:
+                    stretch = min(stretch, np.float64(delays[j]))
             if numbers[TREF, j] > 0:
                 run.plain = 0
                 stretch = min(stretch, numbers[TREF, j])
     run.plain = run.plain and not run.any_jumps
     run.singly = not stretch >= SHORTEST * t_end
+    if by_synapse is not None:
+        run.singly, run.plain = 1, 0
     find_groups(run)
 
     times, at = run.arrival_times, run.at
     for k in range(run.n_arrivals):
-        when = np.float64(times[k]) + np.float64(delays[rows[k]])
+        when = np.float64(times[k])
+        if by_synapse is None:
+            when += np.float64(delays[rows[k]])
         # A time below 0 is an error, which is raised elsewhere. Until then nothing may go wrong here.
         at[k] = 0.0 if when < 0 else when
     queries, asked_at = run.queries, run.asked_at
@@ -128,7 +143,7 @@ def begin(run, t_end):
 
 
 @compiled
-def send(run, sent, t_stop):
+def send(run, sent, t_stop, by_synapse):
     """The spikes from number `sent` on set out; gives whether some of them have arrived at once."""
     times, neurons = run.times, run.neurons
     delays, since = run.delays, run.since
@@ -137,7 +152,11 @@ def send(run, sent, t_stop):
     for number in range(sent, min(run.n_spikes, run.capacity)):
         j = np.int64(neurons[number])
         since[j] = number
-        if run.recurrent:
+        if by_synapse is not None:
+            count = send_through(run, j, times[number], number, None)
+            log_arrivals(run, count)
+            arrived = arrived or count > 0
+        elif run.recurrent:
             if delays[j] <= 0:
                 run.log[run.n_log] = number * 8 + ARRIVAL
                 run.n_log += 1
@@ -185,13 +204,16 @@ def set_free(run, place, t):
 
 
 @compiled
-def run_forward(run, t_end):
+def run_forward(run, t_end, by_synapse):
     """One run; gives 0, or `INTERRUPTED`."""
     n, capacity, eps = run.n, run.capacity, run.eps
-    longest = begin(run, t_end)
+    longest = begin(run, t_end, by_synapse)
     t_stop = t_end + width_of(t_end, eps)
     at, coming = run.at, run.coming
     n_coming = sort_evenly(at, run.n_arrivals, t_stop, coming, run.buckets, run.spare)
+    if by_synapse is not None:
+        run.n_coming, run.t_stop = n_coming, t_stop
+        make_heap(run, None)
     rows, neurons = run.arrival_rows, run.neurons
     heap_times, heap_numbers = run.heap_times, run.heap_numbers
     log = run.log
@@ -200,9 +222,11 @@ def run_forward(run, t_end):
     n_input, sent, still, signals = 0, 0, 0, interrupts()
     while True:
         if interrupts() != signals:
+            if by_synapse is not None:
+                release_heap(run, None)
             return INTERRUPTED
         if sent < run.n_spikes:
-            if send(run, sent, t_stop) and run.any_jumps:
+            if send(run, sent, t_stop, by_synapse) and run.any_jumps:
                 begun = begun if pending else t
                 pending = True
             sent = run.n_spikes
@@ -213,10 +237,16 @@ def run_forward(run, t_end):
             break
 
         te, kind, which = np.inf, -1, 0
-        if n_input < n_coming:
-            te, kind = at[coming[n_input]], INPUT
-        if run.n_heap > 0 and heap_times[0] < te:
-            te, kind = heap_times[0], ARRIVAL
+        if by_synapse is not None:
+            te = next_arrival(run)
+            kind = ARRIVAL if te < np.inf else -1
+            if run.no_memory:
+                break
+        else:
+            if n_input < n_coming:
+                te, kind = at[coming[n_input]], INPUT
+            if run.n_heap > 0 and heap_times[0] < te:
+                te, kind = heap_times[0], ARRIVAL
         if run.n_refractory > 0:
             # The end of a refractory time comes before what arrives at the same instant.
             free, which = next_free(run)
@@ -253,8 +283,11 @@ def run_forward(run, t_end):
                     continue
         if kind < 0:
             break
+        number = np.int64(0)
         if kind == FREE:
             number = set_free(run, which, t)
+        elif by_synapse is not None:
+            take_arrival(run)
         elif kind == INPUT:
             number = coming[n_input]
             n_input += 1
@@ -273,14 +306,17 @@ def run_forward(run, t_end):
             if not run.arrived:
                 arrive(run, np.int64(neurons[number]))
         run.arrived = 0
-        log[run.n_log] = number * 8 + kind
-        run.n_log += 1
+        if by_synapse is None or kind == FREE:
+            log[run.n_log] = number * 8 + kind
+            run.n_log += 1
         if kind == FREE or run.any_jumps:
             begun = begun if pending else t
             pending = True
     if run.n_spikes > capacity:
         t = max(t, run.times[capacity - 1])
     finish(run, t, t_end)
+    if by_synapse is not None:
+        release_heap(run, None)
     return 0
 
 

@@ -34,6 +34,7 @@ from eventsnn.engine.native.kinds import (
     NUMBERS,
     QUERY,
     SPIKE,
+    SYNAPSE,
     THRESH,
     TREF,
     V0,
@@ -41,6 +42,7 @@ from eventsnn.engine.native.kinds import (
 )
 from eventsnn.engine.native.linear import coefficients
 from eventsnn.engine.native.sweep import fetch_row, width_of
+from eventsnn.engine.native.synapses import back_through_synapse, drives_at_end, time_of
 from eventsnn.engine.native.words_back import BACK
 
 
@@ -151,7 +153,7 @@ def put_back(run, keep_owed):
 def back_to_row(run, dt, until, row, place, rates):
     """All neurons back to an arrival through `row`; gives what the time receives.
 
-    With `row` -1 back to any other time, and with `CHANGE` to a change of drives.
+    With `row` -1 back to any other time, and with `CHANGE` to a change of drives or to an arrival at one synapse.
 
     The states there are the `place`-th that are known, if `rates` are wanted.
     """
@@ -221,7 +223,7 @@ def special_to_row(run, until, row, place, rates):
         elif not (resting[j] and kinds[j] & HOLDS_I):
             run.by_weights[row, j] += y
             total += weight * (r * y - (0.0 if stands else b * x))
-    # A change of drives may lie between an arrival and the spike that this has caused at the same instant.
+    # Such an event may lie between an arrival and the spike that this has caused at the same instant.
     put_back(run, row == CHANGE)
     return total
 
@@ -366,10 +368,12 @@ def begin_back(run):
 
 
 @compiled
-def run_backward(run, rates):
+def run_backward(run, rates, by_synapse):
     """The way back of one run; gives 0, or `INTERRUPTED`. Without `rates`, which are `None` then, these receive 0."""
     n = run.n
     begin_back(run)
+    if by_synapse is not None:
+        drives_at_end(run)
     log = run.log
     arrival_times, rows = run.arrival_times, run.arrival_rows
     times, neurons = run.times, run.neurons
@@ -380,7 +384,7 @@ def run_backward(run, rates):
     currents = run.currents
     which, begins, place = np.int64(0), np.int64(0), np.int64(0)
     if rates is not None:
-        keep_states(run)
+        keep_states(run, by_synapse)
         which = run.n_kept
         begins = np.int64(run.info[1])
     t, min_slope, signals = 2 * np.float64(run.ends[0]), np.float64(run.ends[1]), interrupts()
@@ -390,10 +394,11 @@ def run_backward(run, rates):
         if rates is not None:
             while entry < begins:
                 which -= 1
-                begins = states_behind(run, which, begins)
+                begins = states_behind(run, which, begins, by_synapse)
                 place = 0
                 for other in range(begins, entry + 1):
-                    place += 1 if np.int64(log[other]) & 7 <= ARRIVAL or np.int64(log[other]) & 7 == QUERY else 0
+                    what = np.int64(log[other]) & 7
+                    place += 1 if what <= ARRIVAL or what == QUERY or what == SYNAPSE else 0
         kind, number = np.int64(log[entry]) & 7, np.int64(log[entry]) >> 3
         if kind == SPIKE or kind == INSTANT or kind == FREE:
             j = np.int64(neurons[number])
@@ -410,6 +415,8 @@ def run_backward(run, rates):
             continue
         if kind == QUERY:
             te, row = np.float64(queries[number]), np.int64(-1)
+        elif by_synapse is not None:
+            te, row = time_of(run, run.through[number]), np.int64(CHANGE)
         elif kind == INPUT:
             row = np.int64(rows[number])
             te = np.float64(arrival_times[number]) + np.float64(delays[row])
@@ -417,17 +424,18 @@ def run_backward(run, rates):
             row = np.int64(neurons[number])
             te = times[number] + np.float64(delays[row])
         te = min(te, t)
-        if entry > 0:
+        if by_synapse is None and entry > 0:
             fetch_rows_of(run, np.int64(log[entry - 1]))
-        if row < run.first_change:
-            got = back_to_row(run, t - te, te, row, place, rates)
-        else:
-            back_to_row(run, t - te, te, CHANGE, place, rates)
+        changes = row >= run.first_change
+        got = back_to_row(run, t - te, te, CHANGE if changes else row, place, rates)
+        if changes:
             got = back_through_change(run, row)
         t = te
         place -= 1
         if kind == QUERY:
             take_answers(run, number)
+        elif by_synapse is not None:
+            back_through_synapse(run, run.through[number], te)
         else:
             by_delays[row] += got
             if kind == INPUT:

@@ -80,7 +80,7 @@ def forward(dtype):
             return NO_MEMORY
         clock.set_out(run, (arrays + 63) // 64 * 64)
         t_end = np.float64(array_at(row_of(argument(frame, 7), item, size), dtype)[0])
-        status = clock.run_forward(run, t_end)
+        status = clock.run_forward(run, t_end, None)
         free(arrays)
         free(words)
         return status
@@ -141,7 +141,7 @@ def _backward(dtype, rates):
                 run.words[given + k] = row_of(argument(frame, k), sample, argument_sizes[k])
             for k in range(1, 4):
                 run.words[by_weights_at + k] = row_of(result(frame, k), sample, size)
-            status = back.run_backward(run, rates)
+            status = back.run_backward(run, rates, None)
             if status != 0:
                 break
         free(arrays)

@@ -34,6 +34,7 @@ from eventsnn.engine.native.kinds import (
 )
 from eventsnn.engine.native.linear import coefficients
 from eventsnn.engine.native.sweep import add_row, move
+from eventsnn.engine.native.synapses import replay_arrival, time_of
 from eventsnn.engine.native.words_back import BACK
 
 
@@ -143,7 +144,7 @@ def _go(run, j, v, i, until):
 
 
 @compiled
-def replay(run, first, last, t, keep_all):
+def replay(run, first, last, t, keep_all, by_synapse):
     """Run the entries of the log from `first` to `last` again from the first state in `past`; gives the time.
 
     States after events of all neurons follow behind it if `keep_all`. Otherwise it is replaced, and kept now and then.
@@ -188,6 +189,8 @@ def replay(run, first, last, t, keep_all):
             continue
         if kind == QUERY:
             te, row = np.float64(queries[number]), np.int64(-1)
+        elif by_synapse is not None:
+            te, row = time_of(run, run.through[number]), np.int64(-1)
         elif kind == INPUT:
             row = np.int64(rows[number])
             te = np.float64(arrival_times[number]) + np.float64(delays[row])
@@ -222,6 +225,9 @@ def replay(run, first, last, t, keep_all):
                         new_i[j] += weights[j]
             else:
                 add_row(new_i, weights, n)
+        if by_synapse is not None:
+            if kind != QUERY:
+                replay_arrival(run, run.through[number], new_v, new_i)
         count = 0
         for k in range(run.n_out):
             j = out[k]
@@ -251,7 +257,7 @@ def replay(run, first, last, t, keep_all):
 
 
 @compiled
-def keep_states(run):
+def keep_states(run, by_synapse):
     """The first pass."""
     n = run.n
     numbers, by_rates = run.numbers, run.by_rates
@@ -266,11 +272,11 @@ def keep_states(run):
     run.kept_t[0] = 0
     run.kept_entries[0] = 0
     run.n_kept = 1
-    replay(run, 0, np.int64(run.info[1]), 0.0, False)
+    replay(run, 0, np.int64(run.info[1]), 0.0, False, by_synapse)
 
 
 @compiled
-def states_behind(run, which, last):
+def states_behind(run, which, last, by_synapse):
     """All states behind the one that was kept as number `which`, up to the entry `last`; gives its entry."""
     n = run.n
     past, kept = run.past, run.kept
@@ -283,5 +289,5 @@ def states_behind(run, which, last):
     apart = run.past
     for j in range(n):
         apart[2 * run.steps, j], apart[2 * run.steps + 1, j] = past[0, j], past[1, j]
-    replay(run, first, last, run.kept_t[which], True)
+    replay(run, first, last, run.kept_t[which], True, by_synapse)
     return first

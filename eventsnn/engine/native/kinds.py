@@ -1,7 +1,8 @@
 """What the kernels write down of events, neurons and runs, in whole numbers."""
 
 # What is in the log: the number of the event times 8, and its kind.
-INPUT, ARRIVAL, SPIKE, QUERY, INSTANT, FREE = 0, 1, 2, 3, 4, 5
+# For SYNAPSE the number is that of an arrival at a single synapse, and on the way forth of how many there are.
+INPUT, ARRIVAL, SPIKE, QUERY, INSTANT, FREE, SYNAPSE = 0, 1, 2, 3, 4, 5, 6
 # Rows of the numbers of neurons.
 LEAK, COUPLING, DECAY, DRIVE, THRESH, VRESET, TREF, V0, I0 = range(9)
 NUMBERS = 9

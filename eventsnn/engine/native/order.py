@@ -84,11 +84,11 @@ def sort_evenly(times, n_times, t_end, order, places, spare):
 
 @compiled
 def push(heap_times, heap_numbers, size, t, number):
-    """Add an entry to a binary heap of `size` entries."""
+    """Add an entry to a binary heap of `size` entries. The first is the earliest, with the least number of these."""
     place = size
     while place > 0:
         up = (place - 1) >> 1
-        if heap_times[up] <= t:
+        if heap_times[up] < t or (heap_times[up] == t and heap_numbers[up] < number):
             break
         heap_times[place], heap_numbers[place] = heap_times[up], heap_numbers[up]
         place = up
@@ -105,9 +105,13 @@ def pop(heap_times, heap_numbers, size):
         down = 2 * place + 1
         if down >= size:
             break
-        if down + 1 < size and heap_times[down + 1] < heap_times[down]:
-            down += 1
-        if heap_times[down] >= t:
+        other = down + 1
+        if other < size and (
+            heap_times[other] < heap_times[down]
+            or (heap_times[other] == heap_times[down] and heap_numbers[other] < heap_numbers[down])
+        ):
+            down = other
+        if heap_times[down] > t or (heap_times[down] == t and heap_numbers[down] > number):
             break
         heap_times[place], heap_numbers[place] = heap_times[down], heap_numbers[down]
         place = down

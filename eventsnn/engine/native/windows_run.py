@@ -1,6 +1,11 @@
-"""Linear neurons with a delay for each synapse by a native kernel: what it is given, and what it gives."""
+"""Linear neurons with a delay for each synapse by a native kernel: what it is given, and what it gives.
+
+There are two kernels for them: one takes windows of the shortest delay, and the other one all neurons on one clock.
+Which of them runs may depend on delays that are not known before the program runs, because they are trained.
+"""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -29,6 +34,8 @@ _BACKWARD = Kernel("windows_backward", "eventsnn.engine.native.windows_kernel:ba
 _BACKWARD_WITH_RATES = Kernel(
     "windows_backward_with_rates", "eventsnn.engine.native.windows_kernel:backward_with_rates"
 )
+_FORWARD_ON_ONE_CLOCK = Kernel("synapses_forward", "eventsnn.engine.native.synapses_kernel:forward")
+_BACKWARD_ON_ONE_CLOCK = Kernel("synapses_backward", "eventsnn.engine.native.synapses_kernel:backward")
 
 
 class WindowsInputs(eqx.Module):
@@ -56,6 +63,10 @@ class WindowsInputs(eqx.Module):
     times: Float[Array, "batch times"] | None
 
 
+# As many windows as the kernel takes: `MAX_WINDOWS` in `windows_queue`.
+SHORTEST_WINDOW = 2.0**-20
+
+
 class WindowsTrace(eqx.Module):
     """What the way back needs to know of a run.
 
@@ -63,8 +74,9 @@ class WindowsTrace(eqx.Module):
         float64, as pairs of whole numbers: see `run.Trace`.
     - `free_states`: V and I at the end of the refractory time after each spike.
     - `marks`: in which window each spike and this end were, and after how many arrivals.
-    - `info`: how many spikes and windows there are.
+    - `info`: how many spikes and windows there are, or on one clock spikes and entries of the log.
     - `states`: at the query times.
+    - `log`: what happened on one clock: see `run.Trace`. Of a run on one clock `free_states` has the currents alone.
     """
 
     neurons: Int[Array, "batch capacity"]
@@ -74,11 +86,15 @@ class WindowsTrace(eqx.Module):
     marks: Int[Array, "batch capacity 4"]
     info: Int[Array, "batch 2"]
     states: Float[Array, "batch neurons times columns"]
+    log: Int[Array, "batch entries"]
 
 
-def windows_are_there(dtype: Any) -> None:
+def windows_are_there(dtype: Any, shortest_window: float = 0.0) -> None:
     """Compile the kernels for states of a dtype. **Raises:** `NativeUnavailable`."""
-    _FORWARD.target(dtype)
+    if shortest_window < np.inf:
+        _FORWARD.target(dtype)
+    if shortest_window > 0:
+        _FORWARD_ON_ONE_CLOCK.target(dtype)
 
 
 def dense_places(rows: int, neurons: int) -> tuple[Int[Array, " starts"], Int[Array, " synapses"]]:
@@ -96,16 +112,45 @@ def sparse_places(
     return starts, jnp.clip(targets, 0, neurons - 1)
 
 
-def run_windows_natively(task: NativeTask, inputs: WindowsInputs) -> LayerRun:
+def run_windows_natively(task: NativeTask, inputs: WindowsInputs, shortest_window: float = 0.0) -> LayerRun:
     """Run one sample; `jax.vmap` makes it a batch, which is shared out over threads.
 
-    `inputs` is that of one sample, without the leading axis. Differentiable by all its numbers but `t_end`.
+    `inputs` is that of one sample, without the leading axis. Differentiable by all its numbers but `t_end`. It runs in
+    windows if the shortest delay among neurons is at least the part `shortest_window` of the run, and otherwise on one
+    clock: with 0 always in windows, and with infinity never.
     """
-    return run_one(_differentiable, task, inputs)
+    return run_one(functools.partial(_differentiable, shortest_window), task, inputs)
 
 
-def _differentiable(task: NativeTask, inputs: WindowsInputs) -> LayerRun:
-    return differentiable(functools.partial(_forward, task), functools.partial(_backward, task), inputs)
+def _differentiable(shortest_window: float, task: NativeTask, inputs: WindowsInputs) -> LayerRun:
+    def forward(inputs, recorded):
+        # Both kernels always write down what the way back needs to know.
+        forwards = functools.partial(_forward, task), functools.partial(_forward_on_one_clock, task)
+        return _by_one_of(shortest_window, task, inputs, *forwards, (inputs,))
+
+    def backward(rates, like, inputs, *args):
+        backwards = functools.partial(_backward, task, rates), functools.partial(_backward_on_one_clock, task)
+        return _by_one_of(shortest_window, task, inputs, *backwards, (like, inputs, *args))
+
+    return differentiable(forward, backward, inputs)
+
+
+def _by_one_of(
+    shortest_window: float,
+    task: NativeTask,
+    inputs: WindowsInputs,
+    in_windows: Callable,
+    on_one_clock: Callable,
+    args: tuple[Any, ...],
+) -> Any:
+    """What one of two kernels gives. A batch runs in windows if all of its samples can."""
+    if shortest_window == 0:
+        return in_windows(*args)
+    if shortest_window == np.inf:
+        return on_one_clock(*args)
+    of_neurons = jnp.arange(inputs.delays.shape[1], dtype=jnp.int32) < inputs.starts[:, len(task.kinds), None]
+    shortest = jnp.min(jnp.where(of_neurons, inputs.delays, jnp.inf), axis=1, initial=jnp.inf)
+    return jax.lax.cond(jnp.all(shortest >= shortest_window * inputs.t_end), in_windows, on_one_clock, *args)
 
 
 def _arguments(task: NativeTask, inputs: WindowsInputs) -> tuple[Any, ...]:
@@ -114,8 +159,8 @@ def _arguments(task: NativeTask, inputs: WindowsInputs) -> tuple[Any, ...]:
     return inputs.spikes, inputs.sources, *places, *shared_arguments(task, inputs)
 
 
-def _forward(task: NativeTask, inputs: WindowsInputs, recorded: bool) -> tuple[LayerRun, WindowsTrace]:
-    """The run, and what the way back needs to know, which this kernel always writes."""
+def _forward(task: NativeTask, inputs: WindowsInputs) -> tuple[LayerRun, WindowsTrace]:
+    """The run, and what the way back needs to know."""
     results, capacity = shapes_of_results(task, inputs, slopes=True), task.capacity
 
     def words(*shape: int) -> jax.ShapeDtypeStruct:
@@ -128,7 +173,41 @@ def _forward(task: NativeTask, inputs: WindowsInputs, recorded: bool) -> tuple[L
         changes=changes, recurrent=task.recurrent, stop_after=stop_after,
     )  # fmt: skip
     run, (exact, currents, free_states, marks, info) = out[:9], out[9:]
-    return run_of_results(task, inputs, run), WindowsTrace(run[1], exact, currents, free_states, marks, info, run[8])
+    log = jnp.zeros((results[0].shape[0], _length_of_log(task, inputs)), jnp.int32)
+    trace = WindowsTrace(run[1], exact, currents, free_states, marks, info, run[8], log)
+    return run_of_results(task, inputs, run), trace
+
+
+def _length_of_log(task: NativeTask, inputs: WindowsInputs) -> int:
+    """How many entries there are at most on one clock: spikes, ends of refractory times, queries, arrivals between."""
+    return 6 * task.capacity + 16 + (0 if inputs.times is None else 2 * inputs.times.shape[1])
+
+
+def _forward_on_one_clock(task: NativeTask, inputs: WindowsInputs) -> tuple[LayerRun, WindowsTrace]:
+    """The same on one clock."""
+    results, capacity = shapes_of_results(task, inputs, slopes=True), task.capacity
+    batch: int = results[0].shape[0]
+
+    def words(count: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((batch, count), np.int32)
+
+    length = _length_of_log(task, inputs)
+    trace = words(2 * capacity), words(2 * capacity), words(4 * capacity), words(length), words(2)
+    stop_after, changes = 0 if task.stop_after is None else task.stop_after, task.changes * len(task.kinds)
+    arguments = _arguments(task, inputs)
+    out = call(_FORWARD_ON_ONE_CLOCK, (*results, *trace), *arguments, changes=changes, stop_after=stop_after)
+    run, (exact, currents, free_states, log, info) = out[:9], out[9:]
+    marks = jnp.zeros((batch, capacity, 4), jnp.int32)
+    trace = WindowsTrace(run[1], exact, currents, free_states, marks, info, run[8], log)
+    return run_of_results(task, inputs, run), trace
+
+
+def _backward_on_one_clock(
+    task: NativeTask, like: WindowsInputs, inputs: WindowsInputs, trace: WindowsTrace, by_times: Array, by_states: Any
+) -> WindowsInputs:
+    """The same as `_backward` on one clock. What rates receive is always computed, for fewer kernels."""
+    recorded = trace.neurons, trace.times, trace.currents, trace.free_states, trace.log, trace.info
+    return _swept(task, _BACKWARD_ON_ONE_CLOCK, {}, recorded, like, inputs, trace, by_times, by_states)
 
 
 def _backward(
@@ -141,6 +220,24 @@ def _backward(
     by_states: Any,
 ) -> WindowsInputs:
     """The cotangents of the inputs, with the leading axes of `like`."""
+    recorded = trace.neurons, trace.times, trace.currents, trace.free_states, trace.marks, trace.info, trace.states
+    kernel = _BACKWARD_WITH_RATES if rates else _BACKWARD
+    recurrent = {"recurrent": int(task.recurrent)}
+    return _swept(task, kernel, recurrent, recorded, like, inputs, trace, by_times, by_states)
+
+
+def _swept(
+    task: NativeTask,
+    kernel: Kernel,
+    attributes: dict[str, int],
+    recorded: tuple[Array, ...],
+    like: WindowsInputs,
+    inputs: WindowsInputs,
+    trace: WindowsTrace,
+    by_times: Array,
+    by_states: Any,
+) -> WindowsInputs:
+    """The cotangents of the inputs by a kernel."""
     batch, neurons, synapses = by_times.shape[0], len(task.kinds), inputs.weights.shape[1]
     dtype: Any = by_times.dtype
     by_columns = by_columns_of(task, by_states, trace.states)
@@ -156,13 +253,9 @@ def _backward(
         array(batch, inputs.spikes.shape[1]),
         array(batch, 9, neurons),
     )
-    recorded = trace.neurons, trace.times, trace.currents, trace.free_states, trace.marks, trace.info, trace.states
-    kernel = _BACKWARD_WITH_RATES if rates else _BACKWARD
     arguments = *_arguments(task, inputs), *recorded, by_times, by_columns
     changes = task.changes * neurons
-    by_weights, by_delays, by_spikes, by_numbers = call(
-        kernel, results, *arguments, changes=changes, recurrent=task.recurrent
-    )
+    by_weights, by_delays, by_spikes, by_numbers = call(kernel, results, *arguments, changes=changes, **attributes)
     nothing: Any = None
     return WindowsInputs(
         starts=nothing,

@@ -10,14 +10,15 @@ CLOCK = Layout(
     # From the row `first_change` on, weights change drives.
     whole="""
         n capacity n_arrivals n_queries channels recurrent stop_after unwanted first_change
+        n_coming n_input room_heap no_memory
         n_groups any_jumps all_jump plain singly n_spikes n_log n_heap n_refractory n_waiting n_passing status culprit
         n_listed n_apart any_waited n_answered arrived
     """,
-    real="",
+    real="t_stop",
     arrays=dict(
         # Given, for this sample.
         arrival_times=STATE, arrival_rows=np.int32, weights=Rows(STATE, "n"), delays=STATE, given=Rows(STATE, "n"),
-        kinds=np.int32, queries=STATE,
+        kinds=np.int32, queries=STATE, starts=np.int32, targets=np.int32,
         # Results.
         times_out=STATE, neurons=np.int32, slopes=STATE, count=np.int32, counts=np.int32, statuses=np.int32,
         stopped=STATE, passing=np.uint8, states=STATE, times=np.float64, currents=np.float64, free_currents=np.float64,

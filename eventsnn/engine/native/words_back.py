@@ -6,8 +6,11 @@ from eventsnn.engine.native.block import STATE, Layout, Rows
 
 BACK = Layout(
     "Back",
-    whole="n capacity n_arrivals n_queries channels rows n_groups any_jumps n_special steps n_kept n_out first_change",
-    real="",
+    whole="""
+        n capacity n_arrivals n_queries channels rows n_groups any_jumps n_special steps n_kept n_out first_change
+        n_coming n_input n_heap room_heap no_memory n_log room_log n_through room_through
+    """,
+    real="t_stop",
     arrays=dict(
         # Given, for this sample.
         arrival_times=STATE, arrival_rows=np.int32, weights=Rows(STATE, "n"), delays=STATE, given=Rows(STATE, "n"),
@@ -27,6 +30,9 @@ BACK = Layout(
         by_rates=Rows(np.float64, "n"), past=Rows(np.float64, "n"), kept=Rows(np.float64, "n"),
         kept_rest=Rows(np.uint8, "n"), kept_drives=Rows(np.float64, "n"), kept_t=np.float64, kept_entries=np.int64,
         out=np.int64, out_at=np.int64, out_t=np.float64, out_rest=np.uint8, drives=np.float64,
+        # For `synapses`: where synapses are; inputs by time, as in `words`; spikes on their way, and how they arrived.
+        starts=np.int32, targets=np.int32, at=np.float64, coming=np.int64, buckets=np.int64, spare=np.int64,
+        heap_times=np.float64, heap_numbers=np.int64, through=np.int64,
     ),
 )  # fmt: skip
 back_block = BACK.at()
