@@ -279,7 +279,8 @@ def _bytes_of(leaf: Any) -> Any:
 def attempt_ttfs(network: AbstractNetwork, in_spikes: ArrayLike) -> tuple[Float[Array, " out"], Bool[Array, ""]]:
     """What `ttfs` gives, and whether the run failed, where `ttfs` would raise an error.
 
-    An error takes a call back into Python, and programs that call back are not kept by JAX's compilation cache.
+    Where there are no native kernels, an error takes a call back into Python, and programs that call back are not kept
+    by JAX's compilation cache.
     """
     spikes, report = _first_spikes(network, network._input(in_spikes), network._time(network.max_solver_time), 1, False)
     return spikes[:, 0], jax.lax.stop_gradient(report.failed())

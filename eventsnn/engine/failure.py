@@ -15,21 +15,30 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, PyTree
 
-from .report import Report, problem_of, summarise
+from .native.call import call
+from .native.problem import NUMBER_ROOM, PIECES, REALS
+from .native.target import Kernel, NativeUnavailable
+from .report import Report, summarise
+from .sentence import Phrases, error_of, number_of_fields, numbers_of, phrases_of
 
 # The axis over which a batch is split over devices.
 DEVICES = "eventsnn_devices"
 
 
+# Fails with a sentence, without Python.
+_RAISE = Kernel("raise", "eventsnn.engine.native.raise_kernel:raise_sentence")
+
+
 def settle(out: PyTree, report: Report) -> PyTree:
     """`out`, or an error if the run failed: a `ValueError` if an input was at fault, a `SimulationError` otherwise.
 
-    Under `jax.vmap` and `jax.grad` these are raised as they are. Under `jax.jit` Python can be called only from the
-    compiled program, and JAX makes a `JaxRuntimeError` of what is raised there.
+    Under `jax.vmap` and `jax.grad` these are raised as they are. From a compiled program XLA raises an error with the
+    same sentence, on a CPU with Numba by itself. Elsewhere the program calls Python, and JAX does not keep it in its
+    compilation cache.
     """
     leaves, structure = jax.tree.flatten(jax.lax.stop_gradient(report))
     if is_split():
-        code = _call_back(*leaves, structure=structure, depth=0, split=True)
+        code = _check(*leaves, structure=structure, depth=0, split=True)
     else:
         code = _raise_if_failed.bind(*leaves, structure=structure, depth=0)
     if not isinstance(code, Tracer):
@@ -55,9 +64,8 @@ def is_split() -> bool:
 def _raise_now(*leaves: Array, structure: Any, depth: int) -> Array:
     if _failed(*leaves, structure=structure):
         report = jax.tree.unflatten(structure, leaves)
-        problem = problem_of(_of_one_sample(report, depth), jax.tree.map(np.asarray, summarise(report, depth)))
-        assert problem is not None
-        raise problem
+        summary = summarise(report, depth)
+        raise error_of(phrases_of(_of_one_sample(report, depth), summary), *numbers_of(summary))
     return jnp.int32(0)
 
 
@@ -66,29 +74,24 @@ def _failed(*leaves: Array, structure: Any) -> Array:
     return jax.tree.unflatten(structure, leaves).failed()
 
 
-def _call_back(*leaves: Array, structure: Any, depth: int, split: bool = False) -> Array:
+def _check(*leaves: Array, structure: Any, depth: int, split: bool = False) -> Array:
     """The same in a compiled program. On several devices batches are left to `vmap`, whatever the `depth`."""
     report = jax.tree.unflatten(structure, leaves)
     shapes = _of_one_sample(report, depth)
 
-    def tell(summary):
-        # Large arrays would make the callback wait for the thread that it runs in.
-        summary = jax.tree.map(np.asarray, summary)
-        problem = problem_of(shapes, jax.tree.map(_devices_first, summary) if split else summary)
-        assert problem is not None
-        _raise_from_program(problem)
-
-    def call(report):
+    def stop(report):
         summary = summarise(report, depth)
         if split:
             summary = jax.lax.all_gather(summary, DEVICES)
-        return jax.pure_callback(tell, jax.ShapeDtypeStruct((), jnp.int32), summary, vmap_method="expand_dims")
+        parts, summary_structure = jax.tree.flatten(summary)
+        own = (False,) * len(parts)
+        return _raise_from_program.bind(*parts, report=shapes, structure=summary_structure, split=split, own=own)
 
     failed = eqxi.unvmap_any(report.failed())
     if split:
         # All devices stop together, with the same error: one that went on would wait for the others forever.
         failed = jax.lax.pmax(failed.astype(jnp.int32), DEVICES) > 0
-    return jax.lax.cond(failed, call, lambda report: jnp.int32(0), report)
+    return jax.lax.cond(failed, stop, lambda report: jnp.int32(0), report)
 
 
 def _vectorise(leaves, axes, *, structure: Any, depth: int):
@@ -108,16 +111,86 @@ _raise_if_failed.def_impl(_raise_now)
 _raise_if_failed.def_abstract_eval(lambda *leaves, structure, depth: ShapedArray((), jnp.dtype("int32")))
 ad.primitive_jvps[_raise_if_failed] = _differentiate
 batching.primitive_batchers[_raise_if_failed] = _vectorise
-mlir.register_lowering(_raise_if_failed, mlir.lower_fun(_call_back, multiple_results=False))
+mlir.register_lowering(_raise_if_failed, mlir.lower_fun(_check, multiple_results=False))
 
 
-def _devices_first(leaf: np.ndarray) -> np.ndarray:
-    """One batch from an array with axes `(*batch, devices)`: each device has a part of the first axis of the batch."""
-    if leaf.ndim == 1:
-        return leaf
-    parts = np.moveaxis(leaf, -1, 0)
-    is_shared = parts.shape[1] == 1 and all(np.array_equal(part, parts[0], equal_nan=True) for part in parts)
-    return parts[0] if is_shared else parts.reshape(-1, *parts.shape[2:])
+# What a program does that has failed is a primitive as well: it is another thing on each kind of device. It is given a
+# summary, whose arrays have the axes of batches alone. If it was gathered from devices that share a batch, their axis
+# is the last; `own` says then of which arrays the first axis is of the batch, so that each device has a part of it.
+
+
+def _said_in_program(
+    *parts: Array, report: Report, structure: Any, split: bool, own: tuple[bool, ...]
+) -> tuple[Phrases, Array, Array]:
+    if split:
+        parts = tuple(_as_one_batch(part, whole) for part, whole in zip(parts, own, strict=True))
+    summary = jax.tree.unflatten(structure, parts)
+    return phrases_of(report, summary), *numbers_of(summary)
+
+
+def _as_one_batch(part: Array, own: bool) -> Array:
+    """One batch from an array with axes `(*batch, devices)`."""
+    if part.ndim == 1:
+        return part
+    part = jnp.moveaxis(part, -1, 0)
+    return part.reshape(-1, *part.shape[2:]) if own else part[0]
+
+
+def _raise_natively(*parts: Array, **about: Any) -> Array:
+    """On a CPU: a kernel that fails. Real numbers are in JAX's widest type, so a process needs one variant."""
+    dtype: Any = jax.dtypes.canonicalize_dtype(float)
+    try:
+        _RAISE.target(dtype)
+    except NativeUnavailable:
+        return _call_back(*parts, **about)
+    phrases, integers, reals = _said_in_program(*parts, **about)
+    texts = [text.encode() for text in phrases.texts]
+    starts = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+    longest = max(len(text.encode()) + NUMBER_ROOM * number_of_fields(text) for text in phrases.texts)
+    results = tuple(
+        jax.ShapeDtypeStruct((length,), dtype)
+        for length, dtype in (
+            (1, np.int32),
+            (PIECES, np.int32),
+            (phrases.integers, np.int32),
+            (REALS, dtype),
+            (PIECES * longest + 1, np.uint8),
+        )
+    )
+    table = np.frombuffer(b"".join(texts), np.uint8)
+    code, *_ = call(_RAISE, results, integers, reals, *phrases.tables, table, starts)
+    return code[0]
+
+
+def _call_back(*parts: Array, **about: Any) -> Array:
+    """On other devices: a call of Python."""
+    phrases, integers, reals = _said_in_program(*parts, **about)
+
+    def tell(integers, reals):
+        _raise_in_callback(error_of(phrases, integers, reals))
+
+    return jax.pure_callback(tell, jax.ShapeDtypeStruct((), jnp.int32), integers, reals)
+
+
+def _vectorise_summary(parts, axes, *, report: Report, structure: Any, split: bool, own: tuple[bool, ...]):
+    assert split, "batches on one device are gone when a program is lowered"
+    over = [axis is not None for axis in axes]
+    moved = [jnp.moveaxis(part, axis, 0) if o else part[None] for part, axis, o in zip(parts, axes, over, strict=True)]
+    code = _raise_from_program.bind(*moved, report=report, structure=structure, split=split, own=tuple(over))
+    return code, None
+
+
+def _raise_uncompiled(*parts: Array, **about: Any) -> Array:
+    """Under `jax.disable_jit`, where conditionals run in Python."""
+    raise error_of(*_said_in_program(*parts, **about))
+
+
+_raise_from_program: Any = Primitive("eventsnn_raise_from_program")
+_raise_from_program.def_impl(_raise_uncompiled)
+_raise_from_program.def_abstract_eval(lambda *parts, **about: ShapedArray((), jnp.dtype("int32")))
+batching.primitive_batchers[_raise_from_program] = _vectorise_summary
+mlir.register_lowering(_raise_from_program, mlir.lower_fun(_raise_natively, multiple_results=False), platform="cpu")
+mlir.register_lowering(_raise_from_program, mlir.lower_fun(_call_back, multiple_results=False))
 
 
 def _of_one_sample(report: Report, depth: int) -> Report:
@@ -125,7 +198,7 @@ def _of_one_sample(report: Report, depth: int) -> Report:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[depth:], leaf.dtype), report)
 
 
-def _raise_from_program(problem: Exception) -> NoReturn:
+def _raise_in_callback(problem: Exception) -> NoReturn:
     """Raise an error in a callback, so that its sentence is what one sees first and last.
 
     JAX puts the whole stack in front of it, from where a traceback ends to the beginning, and logs it as well.

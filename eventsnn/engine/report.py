@@ -1,4 +1,4 @@
-"""What went wrong in a run, in words."""
+"""What went wrong in a run, in numbers; `sentence.py` has the words."""
 
 import math
 from collections.abc import Callable
@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .lanes import ENDLESS, FINE, MANY_WINDOWS, NOT_FINITE, QUEUE_FULL, RESET_HIGH, STEP_SMALL, TOO_LONG
@@ -130,7 +129,7 @@ _RESULT_OF = {
 }
 
 
-class _LayerSummary(NamedTuple):
+class LayerSummary(NamedTuple):
     """What is told of a layer: in numbers, so that telling takes no memory.
 
     - `count`: how many spikes it emitted.
@@ -160,7 +159,7 @@ class Summary(NamedTuple):
 
     bad: tuple[Int[Array, ""], ...]
     values: tuple[Float[Array, ""], ...]
-    layers: tuple[_LayerSummary, ...]
+    layers: tuple[LayerSummary, ...]
 
 
 def _joined(arrays: list[Array]) -> Array:
@@ -202,7 +201,7 @@ def _first_bad(bad: Bool[Array, " numbers"], values: Float[Array, " numbers"]) -
     return jnp.where(bad[first], first, -1), values[first]
 
 
-def _summarise_layer(layer: LayerReport) -> _LayerSummary:
+def _summarise_layer(layer: LayerReport) -> LayerSummary:
     bad = layer.status != FINE
     # The neuron that failed first says most about the cause.
     neuron = jnp.argmin(jnp.where(bad, layer.stopped, jnp.inf)).astype(jnp.int32)
@@ -211,7 +210,7 @@ def _summarise_layer(layer: LayerReport) -> _LayerSummary:
     # A neuron that stopped early would have gone on spiking as before.
     rest = jnp.maximum(layer.t_end / jnp.maximum(layer.stopped, jnp.finfo(full.dtype).tiny), 1)
     needed = jnp.sum(jnp.where(layer.spikes > 0, layer.spikes.astype(full.dtype) * rest, 0))
-    return _LayerSummary(
+    return LayerSummary(
         layer.count,
         jnp.sum(bad, dtype=jnp.int32),
         neuron,
@@ -222,103 +221,3 @@ def _summarise_layer(layer: LayerReport) -> _LayerSummary:
         full,
         needed,
     )
-
-
-def problem_of(report: Report, summary: Summary) -> ValueError | SimulationError | None:
-    """The error of the first sample that failed. Of the report only names and shapes are looked at."""
-    for sample in np.ndindex(np.broadcast_shapes(*(leaf.shape for leaf in jax.tree.leaves(summary)))):
-        problem = _problem_of_sample(report, summary, sample)
-        if problem is not None:
-            return problem
-    return None
-
-
-def _problem_of_sample(
-    report: Report, summary: Summary, sample: tuple[int, ...]
-) -> ValueError | SimulationError | None:
-    wrong = {}
-    for group, bads, values in zip(report.groups(), summary.bad, summary.values, strict=True):
-        bad, value = _at(sample, bads), _at(sample, values)
-        for check in group if bad >= 0 else ():
-            if bad < check.values.size:
-                wrong[check.name] = _named(sample, bads) + _describe_check(check, bad, value)
-                break
-            bad = bad - check.values.size
-    for check in report.checks:
-        if check.name in wrong:
-            return ValueError(wrong[check.name])
-    for layer, told in zip(report.layers, summary.layers, strict=True):
-        problem = _describe_layer(layer, jax.tree.map(lambda leaf: _at(sample, leaf), told))
-        if problem:
-            return SimulationError(_named(sample, told.count) + problem)
-    return None
-
-
-def _at(sample: tuple[int, ...], leaf: Any) -> Any:
-    """The entry of a sample, in an array with an axis of length 1 where all samples share it."""
-    return leaf[tuple(i if length > 1 else 0 for i, length in zip(sample, leaf.shape, strict=True))]
-
-
-def _named(sample: tuple[int, ...], leaf: Any) -> str:
-    """How a sentence about a sample begins; empty if there is no batch, or if all of it share what is wrong."""
-    own = [i for i, length in zip(sample, leaf.shape, strict=True) if length > 1]
-    return "" if not own else f"sample {own[0] if len(own) == 1 else own}: "
-
-
-def _describe_check(check: Check, bad, value) -> str:
-    where = [int(i) for i in np.unravel_index(bad, check.values.shape)]
-    position = f"[{', '.join(map(str, where))}]" if where else ""
-    return f"{check.name}{position} is {value:.6g}: {check.expected}"
-
-
-def _describe_layer(layer: LayerReport, told: _LayerSummary) -> str | None:
-    if told.failed:
-        what = _DESCRIPTION[int(told.status)]
-        others = f" ({told.failed - 1} more neurons failed)" if told.failed > 1 else ""
-        return f"{layer.name}, neuron {told.neuron}, t = {told.stopped:.6g} ms: {what}{others}"
-    if told.count > layer.capacity:
-        return _describe_full_list(layer, told)
-    if layer.per_neuron is not None and told.most > layer.per_neuron:
-        return (
-            f"{layer.name}, neuron {told.busiest} emitted more than max_spikes = {layer.per_neuron} "
-            "spikes: raise max_spikes, or lower final_time"
-        )
-    return None
-
-
-def _describe_full_list(layer: LayerReport, told: _LayerSummary) -> str:
-    each = layer.capacity / layer.spikes.shape[-1]
-    text = (
-        f"{layer.name} emitted more than max_event_steps = {layer.capacity} spikes: the list was full by "
-        f"t = {told.full:.4g} ms, after {each:.3g} spikes per neuron. "
-    )
-    enough = 1.2 * max(float(told.needed), float(told.count))
-    # Spikes that take no time would need a list without end.
-    if not enough < _MANY_SPIKES:
-        return text + "Raise max_event_steps, or look for runaway activity"
-    unit = 10 ** max(len(str(int(enough))) - 2, 0)
-    number = math.ceil(enough / unit) * unit
-    return text + f"If activity goes on like this, max_event_steps={number} will do; or look for runaway activity"
-
-
-# No list is that long.
-_MANY_SPIKES = 2**31
-
-_DESCRIPTION = {
-    NOT_FINITE: "the state became NaN or infinite; check the model's dynamics, or use an adaptive step size",
-    RESET_HIGH: "still at or above threshold after its reset, so it would spike forever; reset below the threshold",
-    STEP_SMALL: (
-        "the solver's step became smaller than the resolution of time; loosen rtol and atol, use "
-        "dtype=jnp.float64 or a stiff solver such as diffrax.Kvaerno5(), or check the dynamics for a singularity"
-    ),
-    ENDLESS: (
-        "the network spikes on and on without time passing: neurons fire each other with no delay, or one too short "
-        "to be told from none; lower their weights, or raise the delays"
-    ),
-    QUEUE_FULL: "more than max_pending spikes are on their way to this neuron at once; raise max_pending",
-    MANY_WINDOWS: (
-        "the shortest delay among neurons would divide the run into more than a million windows; raise it, or pass "
-        "windows=False"
-    ),
-    TOO_LONG: "not done after max_steps steps; raise max_steps, loosen rtol and atol, or use a larger solver_stepsize",
-}

@@ -106,6 +106,7 @@ def test_offsets_are_those_of_the_installed_header():
         "ERROR_CREATE_SIZE": at["XLA_FFI_Error_Create_Args"]["sizeof"],
         "ERROR_DESTROY_SIZE": at["XLA_FFI_Error_Destroy_Args"]["sizeof"],
         "CANCELLED": values["XLA_FFI_Error_Code_CANCELLED"],
+        "ABORTED": values["XLA_FFI_Error_Code_ABORTED"],
         "INVALID_ARGUMENT": values["XLA_FFI_Error_Code_INVALID_ARGUMENT"],
         "INTERNAL": values["XLA_FFI_Error_Code_INTERNAL"],
     }
@@ -407,6 +408,29 @@ def test_kernels_of_several_processes_come_from_one_cache(settings):
     print(scaled("float64"), scaled("float32"), compiled(), len(hits) >= 2)
     """
     assert output(start(CALL_SCALE + code, **settings)) == f"{RESULT} {RESULT} False True"
+
+
+def test_a_program_that_may_raise_comes_from_the_cache_of_jax(settings, tmp_path):
+    code = """
+    import jax, jax.numpy as jnp
+    from jax._src import monitoring
+    from eventsnn import LIF, FFEvNN
+    # Single operations on numbers are programs of their own.
+    net, spikes = FFEvNN([2], 1, LIF, 40.0, jax.random.PRNGKey(0), init_weights=3.0), jnp.ones((1, 1))
+    events = []
+    monitoring.register_event_listener(lambda name, **_: events.append(name.split("/")[-1]))
+    query = jax.jit(lambda x: net.ttfs(x)).lower(spikes).compile()
+    print(events.count("cache_hits"), events.count("cache_misses"))
+    try:
+        jax.block_until_ready(query(-spikes))
+    except (RuntimeError, ValueError) as error:
+        print(error)
+    """
+    sentence = "INVALID_ARGUMENT: in_spikes[0, 0] is -1: expected a time of 0 ms or later"
+    settings = settings | {"EVENTSNN_CACHE_DIR": str(tmp_path)}
+    first, second = (output(start(code, **settings)).splitlines() for _ in range(2))
+    assert first[0] == "0 1" and second[0] == "1 0"
+    assert first[1] == second[1] and first[1].startswith(sentence)
 
 
 def test_a_change_in_any_file_of_the_engine_leads_to_a_new_kernel(settings, tmp_path):

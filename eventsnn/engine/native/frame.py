@@ -50,7 +50,7 @@ ERROR_DESTROY_SIZE = 24
 MAJOR_VERSION, MINOR_VERSION = 0, 1
 
 # XLA_FFI_Error_Code.
-CANCELLED, INVALID_ARGUMENT, INTERNAL = 1, 3, 13
+CANCELLED, INVALID_ARGUMENT, ABORTED, INTERNAL = 1, 3, 10, 13
 
 # XLA_FFI_DataType.
 DTYPE_CODES = {
@@ -168,12 +168,27 @@ def fail(typingctx, frame, sentence, code):
     def codegen(context, builder, signature, args):
         code = context.cast(builder, args[2], signature.args[2], types.int64)
         message = builder.ptrtoint(context.insert_const_string(builder.module, sentence.literal_value), WORD)
-        block = on_stack(builder, [WORD(ERROR_CREATE_SIZE), WORD(0), message, code])
-        api = _load(builder, builder.add(args[0], WORD(FRAME_API)))
-        create = _load(builder, builder.add(api, WORD(API_ERROR_CREATE)))
-        return builder.call(builder.inttoptr(create, ir.FunctionType(WORD, [WORD]).as_pointer()), [block])
+        return _create_error(builder, args[0], message, code)
 
     return types.int64(types.int64, sentence, code), codegen
+
+
+@intrinsic
+def fail_with(typingctx, frame, address, code):
+    """The same with a sentence in memory, whose end is a byte 0. XLA copies it."""
+
+    def codegen(context, builder, signature, args):
+        return _create_error(builder, *args)
+
+    return types.int64(types.int64, types.int64, types.int64), codegen
+
+
+def _create_error(builder, frame, message, code):
+    """The call of XLA_FFI_Error_Create, in an intrinsic."""
+    block = on_stack(builder, [WORD(ERROR_CREATE_SIZE), WORD(0), message, code])
+    api = _load(builder, builder.add(frame, WORD(FRAME_API)))
+    create = _load(builder, builder.add(api, WORD(API_ERROR_CREATE)))
+    return builder.call(builder.inttoptr(create, ir.FunctionType(WORD, [WORD]).as_pointer()), [block])
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""What compiled kernels find by name: a counter of interrupts, the handler of signals that counts, and a C function.
+"""What compiled kernels find by name: a counter of interrupts, the handler of signals that counts, and C functions.
 
 Kernels from the cache were compiled by another process, in which everything had another address. So these are declared
 to LLVM under names, before any kernel is loaded.
@@ -44,6 +44,9 @@ def _declare() -> None:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     llvm.add_symbol("eventsnn_let_others_run", _let_others_run())
+    # `snprintf` of the C library. Unlike that name, this one is exported on all systems; it needs no interpreter lock.
+    print_into = ctypes.cast(ctypes.pythonapi.PyOS_snprintf, ctypes.c_void_p).value or 0
+    llvm.add_symbol("eventsnn_print_into", print_into)
     # The number of SIGINTs so far, and the address of the handler of signals that was there before.
     words = (ctypes.c_int64 * 2)()
     counter = ctypes.addressof(words)
