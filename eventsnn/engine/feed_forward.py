@@ -1,5 +1,6 @@
 """A stack of layers: each runs on the spikes of the one before."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -20,6 +21,7 @@ from .lanes import Arrivals
 from .layer_run import LayerRun
 from .native.boundary import NativeTask, kinds_of
 from .native.choice import rules_if_native
+from .native.elsewhere import Elsewhere, elsewhere
 from .native.run import NativeInputs, kernels_are_there, run_native
 from .native.windows_run import WindowsInputs, dense_places, run_windows_natively, windows_are_there
 from .report import Check, LayerReport, Report
@@ -133,7 +135,9 @@ def run_layers(
         kernels = kernels_are_there if synapse.delays is None else windows_are_there
         rules = rules_if_native(solving.engine, model, weights.shape[1], weights.dtype, kernels)
         if rules is not None:
-            run = run_layer_natively(solving, model, rules, weights, synapse, arrivals, asked)
+            given = model, synapse, carried, arrivals if runs else in_spikes, asked
+            by_xla = elsewhere(functools.partial(_run_given, solving), given)
+            run = run_layer_natively(solving, model, rules, weights, synapse, arrivals, asked, by_xla)
         else:
             arrivals = arrivals if runs else from_input(in_spikes)
             run = _run_one(solving, model, weights, synapse.deliver(arrivals), asked)
@@ -160,8 +164,9 @@ def run_layer_natively(
     synapse: Synapses,
     arrivals: Arrivals,
     wanted: Wanted,
+    by_xla: Elsewhere,
 ) -> LayerRun:
-    """Run a layer by a native kernel, on spikes in any order."""
+    """Run a layer by a native kernel, on spikes in any order, and `by_xla` on devices without kernels."""
     inputs, size = weights.shape
     task = NativeTask(
         recurrent=False,
@@ -175,11 +180,11 @@ def run_layer_natively(
     y0, t_end = per_neuron(model, size).init_state(size), jax.lax.stop_gradient(wanted.t_end)
     given = arrivals.times[0], arrivals.sources[0], y0, t_end, wanted.times
     if synapse.delays is not None:
-        return run_windows_natively(task, _delayed_inputs(rules, weights, synapse, given))
+        return run_windows_natively(task, _delayed_inputs(rules, weights, synapse, given), by_xla)
     delays = jnp.zeros(inputs, weights.dtype)
     if synapse.axonal_delays is not None:
         delays = synapse.axonal_delays.frozen().value
-    return run_native(task, NativeInputs(rules.rates, rules.levels, weights, delays, *given))
+    return run_native(task, NativeInputs(rules.rates, rules.levels, weights, delays, *given), by_xla)
 
 
 def _delayed_inputs(rules: LinearRules, weights: Array, synapse: Synapses, given: tuple[Any, ...]) -> WindowsInputs:
@@ -189,6 +194,13 @@ def _delayed_inputs(rules: LinearRules, weights: Array, synapse: Synapses, given
     if synapse.mask is not None:
         delays = jnp.where(synapse.mask, delays, jnp.inf)
     return WindowsInputs(rules.rates, rules.levels, starts, targets, weights.reshape(-1), delays.reshape(-1), *given)
+
+
+def _run_given(solving: Solving, given: tuple[Any, ...]) -> LayerRun:
+    """Run a layer by XLA, from what it is given before its weights and arrivals are known."""
+    model, synapse, carried, spikes, wanted = given
+    arrivals = spikes if isinstance(spikes, Arrivals) else from_input(spikes)
+    return _run_one(solving, model, times_carried(synapse.present, carried), synapse.deliver(arrivals), wanted)
 
 
 def _run_one(solving: Solving, model: NeuronModel, weights: Array, arrivals: Arrivals, wanted: Wanted) -> LayerRun:

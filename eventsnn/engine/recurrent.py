@@ -15,6 +15,7 @@ from .lanes import Arrivals
 from .layer_run import LayerRun
 from .native.boundary import NativeTask, kinds_of
 from .native.choice import rules_if_native
+from .native.elsewhere import Elsewhere, elsewhere
 from .native.run import NativeInputs, run_native
 from .native.windows_run import WindowsInputs, dense_places, run_windows_natively, sparse_places, windows_are_there
 from .report import Check, LayerReport, Report
@@ -42,16 +43,37 @@ def run_recurrent(
     neurons on one clock. `by_source` says that each spike arrives everywhere after the same time, and `delayed` that a
     native kernel may take every delay among neurons to be greater than 0.
     """
-    size, capacity = len(outputs), solving.room_for(len(outputs))
+    size = len(outputs)
     synapses = _carrying(synapses, frozen(model).spike_values(), size)
+
+    def by_xla(given):
+        return _run_by_xla(solving, outputs, pending, windows, *given)
+
+    given = model, synapses, in_spikes, wanted
     if by_source and isinstance(synapses, Synapses):
         rules = rules_if_native(solving.engine, model, size, synapses.weights.dtype)
         if rules is not None:
-            return _run_natively(solving, model, rules, synapses, outputs, in_spikes, wanted)
+            return _run_natively(solving, model, rules, synapses, outputs, in_spikes, wanted, elsewhere(by_xla, given))
     if delayed and not (by_source and isinstance(synapses, Synapses)):
         rules = rules_if_native(solving.engine, model, size, synapses.weights.dtype, windows_are_there)
         if rules is not None:
-            return _run_windows_natively(solving, model, rules, synapses, outputs, in_spikes, wanted)
+            by = elsewhere(by_xla, given)
+            return _run_windows_natively(solving, model, rules, synapses, outputs, in_spikes, wanted, by)
+    return by_xla(given)
+
+
+def _run_by_xla(
+    solving: Solving,
+    outputs: tuple[bool, ...],
+    pending: int,
+    windows: bool,
+    model: NeuronModel,
+    synapses: Synapses | SparseSynapses,
+    in_spikes: Float[Array, "inputs spikes"],
+    wanted: Wanted,
+) -> LayerRun:
+    """Run the network by a program of XLA."""
+    size, capacity = len(outputs), solving.room_for(len(outputs))
     # The windows know of no arrivals but spikes.
     if windows and model.breakpoints() is None:
         limits = Limits(outputs, wanted.stop_after, pending, capacity)
@@ -95,6 +117,7 @@ def _run_natively(
     outputs: tuple[bool, ...],
     in_spikes: Float[Array, "inputs spikes"],
     wanted: Wanted,
+    by_xla: Elsewhere,
 ) -> LayerRun:
     """Run the network by a native kernel."""
     size = len(outputs)
@@ -111,7 +134,7 @@ def _run_natively(
     y0, t_end = per_neuron(model, size).init_state(size), jax.lax.stop_gradient(wanted.t_end)
     given = arrivals.times[0], arrivals.sources[0] + size, y0, t_end, wanted.times
     weights, delays = synapses.present, _delays_by_source(synapses)
-    return run_native(task, NativeInputs(rules.rates, rules.levels, weights, delays, *given))
+    return run_native(task, NativeInputs(rules.rates, rules.levels, weights, delays, *given), by_xla)
 
 
 def _run_windows_natively(
@@ -122,6 +145,7 @@ def _run_windows_natively(
     outputs: tuple[bool, ...],
     in_spikes: Float[Array, "inputs spikes"],
     wanted: Wanted,
+    by_xla: Elsewhere,
 ) -> LayerRun:
     """Run the network by a native kernel, in windows of its shortest delay."""
     size, n_rows = len(outputs), len(outputs) + in_spikes.shape[0]
@@ -145,7 +169,7 @@ def _run_windows_natively(
     y0, t_end = per_neuron(model, size).init_state(size), jax.lax.stop_gradient(wanted.t_end)
     given = arrivals.times[0], arrivals.sources[0] + size, y0, t_end, wanted.times
     inputs = WindowsInputs(rules.rates, rules.levels, starts, targets, wiring.weights, wiring.delays, *given)
-    return run_windows_natively(task, inputs)
+    return run_windows_natively(task, inputs, by_xla)
 
 
 def _delays_by_source(synapses: Synapses) -> Float[Array, " rows"]:
