@@ -1,5 +1,6 @@
 """A stack of layers: each runs on the spikes of the one before."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -22,6 +23,7 @@ from .layer_run import LayerRun
 from .native.boundary import NativeTask, kinds_of
 from .native.changes import count_of, fit_in_rows, with_change_rows, with_change_synapses
 from .native.choice import rules_if_native
+from .native.elsewhere import Elsewhere, elsewhere
 from .native.run import NativeInputs, kernels_are_there, run_native
 from .native.systems_run import SystemInputs, run_systems, task_of
 from .native.windows_run import WindowsInputs, dense_places, run_windows_natively, windows_are_there
@@ -136,7 +138,9 @@ def run_layers(
         kernels = kernels_are_there if synapse.delays is None else windows_are_there
         rules = rules_if_native(solving.engine, model, weights.shape[1], weights.dtype, kernels)
         if rules is not None:
-            run = run_layer_natively(solving, model, rules, weights, synapse, arrivals, asked)
+            given = model, synapse, carried, arrivals if runs else in_spikes, asked
+            by_xla = elsewhere(functools.partial(_run_given, solving), given)
+            run = run_layer_natively(solving, model, rules, weights, synapse, arrivals, asked, by_xla)
         else:
             arrivals = arrivals if runs else from_input(in_spikes)
             run = _run_one(solving, model, weights, synapse.deliver(arrivals), asked)
@@ -163,8 +167,9 @@ def run_layer_natively(
     synapse: Synapses,
     arrivals: Arrivals,
     wanted: Wanted,
+    by_xla: Elsewhere,
 ) -> LayerRun:
-    """Run a layer by a native kernel, on spikes in any order."""
+    """Run a layer by a native kernel, on spikes in any order, and `by_xla` on devices without kernels."""
     inputs, size = weights.shape
     limits: dict[str, Any] = {
         "recurrent": False,
@@ -181,7 +186,7 @@ def run_layer_natively(
         delays = synapse.axonal_delays.frozen().value
     if isinstance(rules, SystemRules):
         system = SystemInputs(rules.rates, rules.levels, weights, delays, *spikes, *given)
-        return run_systems(task_of(rules, outputs, **limits), system)
+        return run_systems(task_of(rules, outputs, **limits), system, by_xla)
     changes, own_changes = count_of(rules)
     task = NativeTask(
         kinds=kinds_of(rules, outputs), columns=rules.columns, changes=changes, own_changes=own_changes, **limits
@@ -193,9 +198,16 @@ def run_layer_natively(
             each = jnp.where(synapse.mask, each, jnp.inf)
         places, numbers = dense_places(*weights.shape), (weights.reshape(-1), each.reshape(-1))
         arriving = with_change_synapses(rules, *places, *numbers, *spikes)
-        return run_windows_natively(task, WindowsInputs(rules.rates, rules.levels, *arriving, *given))
+        return run_windows_natively(task, WindowsInputs(rules.rates, rules.levels, *arriving, *given), by_xla)
     arriving = with_change_rows(rules, weights, delays, *spikes)
-    return run_native(task, NativeInputs(rules.rates, rules.levels, *arriving, *given))
+    return run_native(task, NativeInputs(rules.rates, rules.levels, *arriving, *given), by_xla)
+
+
+def _run_given(solving: Solving, given: tuple[Any, ...]) -> LayerRun:
+    """Run a layer by XLA, from what it is given before its weights and arrivals are known."""
+    model, synapse, carried, spikes, wanted = given
+    arrivals = spikes if isinstance(spikes, Arrivals) else from_input(spikes)
+    return _run_one(solving, model, times_carried(synapse.present, carried), synapse.deliver(arrivals), wanted)
 
 
 def _run_one(solving: Solving, model: NeuronModel, weights: Array, arrivals: Arrivals, wanted: Wanted) -> LayerRun:

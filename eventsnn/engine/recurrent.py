@@ -20,6 +20,7 @@ from .layer_run import LayerRun
 from .native.boundary import NativeTask, kinds_of
 from .native.changes import count_of, fit_in_rows, with_change_rows, with_change_synapses
 from .native.choice import rules_if_native
+from .native.elsewhere import Elsewhere, elsewhere
 from .native.run import NativeInputs, run_native
 from .native.systems_run import SystemInputs, run_systems, task_of
 from .native.windows_run import (
@@ -54,16 +55,37 @@ def run_recurrent(
     neurons on one clock. `by_source` says that each spike arrives everywhere after the same time. Where it does not, a
     native kernel takes windows if the shortest delay is at least the part `shortest_window` of the run.
     """
-    size, capacity = len(outputs), solving.room_for(len(outputs))
+    size = len(outputs)
     synapses = _carrying(synapses, frozen(model).spike_values(), size)
+
+    def by_xla(given):
+        return _run_by_xla(solving, outputs, pending, windows, *given)
+
+    given = model, synapses, in_spikes, wanted
     if by_source and isinstance(synapses, Synapses):
         rules = rules_if_native(solving.engine, model, size, synapses.weights.dtype)
         if isinstance(rules, SystemRules) or (rules is not None and fit_in_rows(rules)):
-            return _run_natively(solving, model, rules, synapses, outputs, in_spikes, wanted)
+            return _run_natively(solving, model, rules, synapses, outputs, in_spikes, wanted, elsewhere(by_xla, given))
     kernels = functools.partial(windows_are_there, shortest_window=shortest_window)
     rules = rules_if_native(solving.engine, model, size, synapses.weights.dtype, kernels)
     if isinstance(rules, LinearRules):
-        return _run_windows_natively(solving, model, rules, synapses, outputs, in_spikes, wanted, shortest_window)
+        by = elsewhere(by_xla, given)
+        return _run_windows_natively(solving, model, rules, synapses, outputs, in_spikes, wanted, shortest_window, by)
+    return by_xla(given)
+
+
+def _run_by_xla(
+    solving: Solving,
+    outputs: tuple[bool, ...],
+    pending: int,
+    windows: bool,
+    model: NeuronModel,
+    synapses: Synapses | SparseSynapses,
+    in_spikes: Float[Array, "inputs spikes"],
+    wanted: Wanted,
+) -> LayerRun:
+    """Run the network by a program of XLA."""
+    size, capacity = len(outputs), solving.room_for(len(outputs))
     # The windows know of no arrivals but spikes.
     if windows and model.breakpoints() is None:
         limits = Limits(outputs, wanted.stop_after, pending, capacity)
@@ -107,6 +129,7 @@ def _run_natively(
     outputs: tuple[bool, ...],
     in_spikes: Float[Array, "inputs spikes"],
     wanted: Wanted,
+    by_xla: Elsewhere,
 ) -> LayerRun:
     """Run the network by a native kernel."""
     size = len(outputs)
@@ -117,10 +140,10 @@ def _run_natively(
     limits = _limits(solving, size, wanted)
     if isinstance(rules, SystemRules):
         system = SystemInputs(rules.rates, rules.levels, weights, delays, *spikes, y0, t_end, wanted.times)
-        return run_systems(task_of(rules, outputs, **limits), system)
+        return run_systems(task_of(rules, outputs, **limits), system, by_xla)
     arriving = with_change_rows(rules, weights, delays, *spikes)
     inputs = NativeInputs(rules.rates, rules.levels, *arriving, y0, t_end, wanted.times)
-    return run_native(_native_task(rules, outputs, limits), inputs)
+    return run_native(_native_task(rules, outputs, limits), inputs, by_xla)
 
 
 def _limits(solving: Solving, size: int, wanted: Wanted) -> dict[str, Any]:
@@ -149,6 +172,7 @@ def _run_windows_natively(
     in_spikes: Float[Array, "inputs spikes"],
     wanted: Wanted,
     shortest_window: float,
+    by_xla: Elsewhere,
 ) -> LayerRun:
     """Run the network by a native kernel for delays of single synapses."""
     size, n_rows = len(outputs), len(outputs) + in_spikes.shape[0]
@@ -166,7 +190,7 @@ def _run_windows_natively(
     y0, t_end = per_neuron(model, size).init_state(size), jax.lax.stop_gradient(wanted.t_end)
     inputs = WindowsInputs(rules.rates, rules.levels, *given, y0, t_end, wanted.times)
     task = _native_task(rules, outputs, _limits(solving, size, wanted))
-    return run_windows_natively(task, inputs, shortest_window)
+    return run_windows_natively(task, inputs, by_xla, shortest_window)
 
 
 def _delays_by_source(synapses: Synapses) -> Float[Array, " rows"]:

@@ -4,6 +4,7 @@ Their inputs all have `rates` and `levels` of `LinearRules`, `weights`, `y0`, `t
 Their traces all have `states`.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +16,10 @@ from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 from jaxtyping import Array, Bool, Float
 
 from ...flows.rules import LinearRules
-from ..batching import as_shared, hand_batched, leading
+from ..batching import as_shared, hand_batched, leading, zeros_of
 from ..instants import instant_width
-from ..layer_run import LayerRun, as_one_batch, batch_of
+from ..layer_run import LayerRun, as_one_batch, batch_of, run_one
+from .elsewhere import Elsewhere, on_cpu_or_elsewhere, run_by_xla, sweep_by_xla
 
 # What the weights of all samples receive is summed over some samples each, and then over these sums: so the order does
 # not depend on the number of threads. The sums take so much memory at most, and so many keep as many threads busy.
@@ -59,41 +61,113 @@ def kinds_of(rules: LinearRules, outputs: tuple[bool, ...]) -> tuple[int, ...]:
     return tuple(int(sum(flag << bit for bit, flag in enumerate(one))) for one in zip(*flags, strict=True))
 
 
-def differentiable(forward: Callable, backward: Callable, inputs: Any) -> LayerRun:
-    """A batch of runs that a kernel makes and another one differentiates.
+class _Given(eqx.Module):
+    """The inputs of a kernel, and what the same run by XLA is given; all leaves have a leading axis."""
 
-    - `forward(inputs, recorded)`: gives the runs and their trace, which has to be whole only if `recorded`.
-    - `backward(rates, like, inputs, trace, by_times, by_states)`: gives the cotangents of the inputs, with the leading
-        axes of `like`; those of `inputs.rates` only if `rates`.
+    inputs: Any
+    elsewhere: Elsewhere
+
+    @property
+    def y0(self) -> Array:
+        return self.inputs.y0
+
+    @property
+    def times(self) -> Array | None:
+        return self.inputs.times
+
+
+def run_sample(forward: Callable, backward: Callable, task: Any, inputs: Any, elsewhere: Elsewhere) -> LayerRun:
+    """Run one sample by a kernel, and on devices without kernels as `elsewhere` says; `jax.vmap` makes it a batch.
+
+    - `forward(task, inputs, recorded)`: gives the runs of a batch and their trace, which has to be whole only if
+        `recorded`.
+    - `backward(task, rates, like, inputs, trace, by_times, by_states)`: gives the cotangents of the inputs, with the
+        leading axes of `like`; those of `inputs.rates` only if `rates`.
     """
+    forward, backward = functools.partial(forward, task), functools.partial(backward, task)
+    given = _Given(inputs, elsewhere)
+    return run_one(lambda _, given: _differentiable(forward, backward, given), task, given)
 
-    def run_forward(inputs, recorded):
-        return hand_batched(lambda inputs: forward(inputs, recorded))(inputs)
 
-    run = jax.custom_vjp(lambda inputs: run_forward(inputs, False)[0])
+def _differentiable(forward: Callable, backward: Callable, given: _Given) -> LayerRun:
+    def run_forward(given, recorded):
+        return hand_batched(lambda given: _forward(forward, given, recorded))(given)
+
+    run = jax.custom_vjp(lambda given: run_forward(given, False)[0])
 
     def forth(marked):
-        inputs = jax.tree.map(lambda leaf: leaf.value, marked, is_leaf=_is_marked)
-        out, trace = run_forward(inputs, True)
-        return out, (inputs, trace, _Wanted(marked.rates.perturbed))
+        given = jax.tree.map(lambda leaf: leaf.value, marked, is_leaf=_is_marked)
+        out, trace = run_forward(given, True)
+        moving = jax.tree.map(
+            lambda leaf: leaf.perturbed and eqx.is_inexact_array(leaf.value),
+            marked.elsewhere.numbers,
+            is_leaf=_is_marked,
+        )
+        return out, (given, trace, _Wanted(marked.inputs.rates.perturbed, moving))
 
     def back(residuals, ct: LayerRun):
-        inputs, trace, wanted = residuals
+        given, trace, wanted = residuals
         by_times, by_states = (_instantiated(leaf) for leaf in (ct.times, ct.states))
 
         def sweep(like, *args):
-            return backward(wanted.rates, like, *as_one_batch(*args))
+            return _backward(backward, wanted, like, *args)
 
-        return (hand_batched(sweep, summed=True)(leading(inputs), inputs, trace, by_times, by_states),)
+        by_inputs, by_numbers = hand_batched(sweep, summed=True)(leading(given), given, trace, by_times, by_states)
+        return (_Given(by_inputs, Elsewhere(by_numbers, given.elsewhere.function)),)
 
     run.defvjp(forth, back, symbolic_zeros=True)
-    return run(inputs)
+    return run(given)
+
+
+def _forward(forward: Callable, given: _Given, recorded: bool) -> Any:
+    """The runs and their trace, which is 0 where there are no kernels."""
+    batch = batch_of(given)
+
+    def on_cpu(given):
+        return _broadcast(forward(given.inputs, recorded), batch)
+
+    def by_xla(given):
+        _, trace = jax.eval_shape(on_cpu, given)
+        return run_by_xla(given.elsewhere, batch), _zeros(trace)
+
+    return on_cpu_or_elsewhere(on_cpu, by_xla, given)
+
+
+def _backward(
+    backward: Callable, wanted: "_Wanted", like: Any, given: _Given, trace: Any, by_times: Array, by_states: Any
+) -> Any:
+    """The cotangents of the inputs of a kernel and of what XLA is given. Those of the other way to run are 0."""
+    moving, likewise = wanted.moving, like.elsewhere.numbers
+
+    def on_cpu(arguments):
+        given, trace, by_times, by_states = arguments
+        by_inputs = backward(wanted.rates, like.inputs, *as_one_batch(given.inputs, trace, by_times, by_states))
+        numbers = eqx.filter(given.elsewhere.numbers, moving)
+        return by_inputs, jax.tree.map(zeros_of, numbers, eqx.filter(likewise, moving))
+
+    def by_xla(arguments):
+        given, trace, by_times, by_states = arguments
+        by_inputs, _ = jax.eval_shape(on_cpu, arguments)
+        batch = batch_of((given, by_times, by_states))
+        by_times, by_states = _broadcast((by_times, by_states), batch)
+        return _zeros(by_inputs), sweep_by_xla(given.elsewhere, moving, likewise, batch, by_times, by_states)
+
+    return on_cpu_or_elsewhere(on_cpu, by_xla, (given, trace, by_times, by_states))
+
+
+def _broadcast(tree: Any, batch: int) -> Any:
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape[1:])), tree)
+
+
+def _zeros(shapes: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 class _Wanted(eqx.Module):
-    """Whether rates take gradients."""
+    """Whether rates take gradients, and which of the numbers that XLA is given."""
 
     rates: bool = eqx.field(static=True)
+    moving: Any = eqx.field(static=True)
 
 
 def _is_marked(leaf: Any) -> bool:

@@ -53,7 +53,7 @@ def rules_if_native(
 
 
 def _runs_on_cpu() -> bool:
-    """Whether programs that are traced now are for the CPU, unless somebody places them elsewhere."""
+    """Whether programs that are traced now are for the CPU. Lowered for another device, they run by XLA there."""
     config: Any = jax.config
     device = config.jax_default_device
     if device is None:

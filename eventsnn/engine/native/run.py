@@ -1,6 +1,5 @@
 """Linear neurons on one clock by a native kernel: what it is given, and what it gives."""
 
-import functools
 from typing import Any
 
 import equinox as eqx
@@ -9,18 +8,19 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ..batching import as_shared
-from ..layer_run import LayerRun, run_one
+from ..layer_run import LayerRun
 from .boundary import (
     NativeTask,
     by_columns_of,
     by_neurons,
-    differentiable,
     number_of_sums,
     run_of_results,
+    run_sample,
     shapes_of_results,
     shared_arguments,
 )
 from .call import call
+from .elsewhere import Elsewhere
 from .target import Kernel
 
 _FORWARD = Kernel("clock_forward", "eventsnn.engine.native.clock_kernel:forward")
@@ -74,16 +74,13 @@ def kernels_are_there(dtype: Any) -> None:
     _FORWARD.target(dtype)
 
 
-def run_native(task: NativeTask, inputs: NativeInputs) -> LayerRun:
+def run_native(task: NativeTask, inputs: NativeInputs, elsewhere: Elsewhere) -> LayerRun:
     """Run one sample; `jax.vmap` makes it a batch, which is shared out over threads.
 
     `inputs` is that of one sample, without the leading axis. Differentiable by all of its numbers but `t_end`.
+    `elsewhere` is the same run by XLA, for programs that are lowered for other devices.
     """
-    return run_one(_differentiable, task, inputs)
-
-
-def _differentiable(task: NativeTask, inputs: NativeInputs) -> LayerRun:
-    return differentiable(functools.partial(_forward, task), functools.partial(_backward, task), inputs)
+    return run_sample(_forward, _backward, task, inputs, elsewhere)
 
 
 def _arguments(task: NativeTask, inputs: NativeInputs) -> tuple[Any, ...]:

@@ -1,6 +1,5 @@
 """Linear systems on one clock by a native kernel: what it is given, and what it gives."""
 
-import functools
 from typing import Any
 
 import equinox as eqx
@@ -11,9 +10,10 @@ from jaxtyping import Array, Float, Int
 
 from ...flows.systems import SystemRules
 from ..batching import as_shared
-from ..layer_run import LayerRun, batch_of, run_one
-from .boundary import differentiable, number_of_sums
+from ..layer_run import LayerRun, batch_of
+from .boundary import number_of_sums, run_sample
 from .call import call
+from .elsewhere import Elsewhere
 from .target import Kernel
 
 _FORWARD = Kernel("systems_forward", "eventsnn.engine.native.systems_kernel:forward")
@@ -101,16 +101,13 @@ def task_of(
     )
 
 
-def run_systems(task: SystemTask, inputs: SystemInputs) -> LayerRun:
+def run_systems(task: SystemTask, inputs: SystemInputs, elsewhere: Elsewhere) -> LayerRun:
     """Run one sample; `jax.vmap` makes it a batch, which is shared out over threads.
 
     `inputs` is that of one sample, without the leading axis. Differentiable by all of its numbers but `t_end`.
+    `elsewhere` is the same run by XLA, for programs that are lowered for other devices.
     """
-    return run_one(_differentiable, task, inputs)
-
-
-def _differentiable(task: SystemTask, inputs: SystemInputs) -> LayerRun:
-    return differentiable(functools.partial(_forward, task), functools.partial(_backward, task), inputs)
+    return run_sample(_forward, _backward, task, inputs, elsewhere)
 
 
 def _arguments(task: SystemTask, inputs: SystemInputs) -> tuple[Any, ...]:

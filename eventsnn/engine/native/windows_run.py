@@ -15,18 +15,19 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ..batching import as_shared
-from ..layer_run import LayerRun, run_one
+from ..layer_run import LayerRun
 from .boundary import (
     NativeTask,
     by_columns_of,
     by_neurons,
-    differentiable,
     number_of_sums,
     run_of_results,
+    run_sample,
     shapes_of_results,
     shared_arguments,
 )
 from .call import call
+from .elsewhere import Elsewhere
 from .target import Kernel
 
 _FORWARD = Kernel("windows_forward", "eventsnn.engine.native.windows_kernel:forward")
@@ -112,27 +113,27 @@ def sparse_places(
     return starts, jnp.clip(targets, 0, neurons - 1)
 
 
-def run_windows_natively(task: NativeTask, inputs: WindowsInputs, shortest_window: float = 0.0) -> LayerRun:
+def run_windows_natively(
+    task: NativeTask, inputs: WindowsInputs, elsewhere: Elsewhere, shortest_window: float = 0.0
+) -> LayerRun:
     """Run one sample; `jax.vmap` makes it a batch, which is shared out over threads.
 
     `inputs` is that of one sample, without the leading axis. Differentiable by all its numbers but `t_end`. It runs in
     windows if the shortest delay among neurons is at least the part `shortest_window` of the run, and otherwise on one
-    clock: with 0 always in windows, and with infinity never.
+    clock: with 0 always in windows, and with infinity never. `elsewhere` is the same run by XLA, for programs that are
+    lowered for other devices.
     """
-    return run_one(functools.partial(_differentiable, shortest_window), task, inputs)
 
-
-def _differentiable(shortest_window: float, task: NativeTask, inputs: WindowsInputs) -> LayerRun:
-    def forward(inputs, recorded):
+    def forward(task, inputs, recorded):
         # Both kernels always write down what the way back needs to know.
         forwards = functools.partial(_forward, task), functools.partial(_forward_on_one_clock, task)
         return _by_one_of(shortest_window, task, inputs, *forwards, (inputs,))
 
-    def backward(rates, like, inputs, *args):
+    def backward(task, rates, like, inputs, *args):
         backwards = functools.partial(_backward, task, rates), functools.partial(_backward_on_one_clock, task)
         return _by_one_of(shortest_window, task, inputs, *backwards, (like, inputs, *args))
 
-    return differentiable(forward, backward, inputs)
+    return run_sample(forward, backward, task, inputs, elsewhere)
 
 
 def _by_one_of(
