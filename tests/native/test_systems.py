@@ -153,17 +153,17 @@ def total(net, x, times):
     return jnp.sum(jnp.where(jnp.isfinite(run.times), jnp.cos(0.05 * run.times), 0)) + jnp.sum(jnp.sin(run.states))
 
 
-def network(name, wrapper="plain", recurrent=None, size=5, **options):
+def network(name, wrapper="plain", recurrent=None, size=5, t_end=T_END, **options):
     rng, scale = np.random.default_rng(3), 20.0 if name == "MAT" else 1.0
     model = WRAPPERS[wrapper][0](MODELS[name])
     trained = (*TRAINED[name], *(("tref",) if "tref" in model._declared or hasattr(model, "held") else ()))
     options = {"max_event_steps": 600, **({} if name == "MAT" else {"init_bias": 0.2}), **NATIVE, **options}
     inputs = scale * rng.normal(2.0, 2.4, (4, size))
     if recurrent is None:
-        return FFEvNN([size], 4, model, T_END, KEY, init_weights=inputs, trainable=trained, **options)
+        return FFEvNN([size], 4, model, t_end, KEY, init_weights=inputs, trainable=trained, **options)
     weights = np.concatenate([scale * np.minimum(rng.normal(-0.3, 0.5, (size, size)), 0.3), inputs])
     trained = (*trained, "axonal_delays")
-    return EvNN(model, size, 4, T_END, KEY, init_weights=weights, init_axonal_delays=recurrent, trainable=trained,
+    return EvNN(model, size, 4, t_end, KEY, init_weights=weights, init_axonal_delays=recurrent, trainable=trained,
                 **options)  # fmt: skip
 
 
@@ -258,12 +258,13 @@ def test_spikes_of_many_seeds_are_those_of_the_xla_engines(name, recurrent):
 @pytest.mark.parametrize("name, wrapper", [("AlphaLIF", "all held"), ("TwoCompartment", "plain"), ("MAT", "none held")])
 def test_gradients_through_hundreds_of_events_are_differences_along_any_direction(name, wrapper):
     # So many that the states which matrices need are kept only now and then, and computed again between.
-    net, rng = network(name, wrapper, 1.0, size=20, max_solver_time=100.0), np.random.default_rng(9)
+    net, rng = network(name, wrapper, 1.0, size=20, t_end=100.0, max_event_steps=3000), np.random.default_rng(9)
     x, times = jnp.asarray(rng.uniform(0, 95, (4, 60))), jnp.asarray([33.0, 71.0, 99.0])
     numbers, rest = eqx.partition((net, x, times), eqx.is_inexact_array)
     flat, structure = jax.tree.flatten(numbers)
     gradients = jax.tree.leaves(value_and_gradients(net, x, times)[1])
     value = jax.jit(lambda flat: total(*eqx.combine(jax.tree.unflatten(structure, flat), rest)))
+    assert len(spikes_of(net.record(x))[0]) > 200
     for k, gradient in enumerate(gradients):
         direction, slopes = rng.normal(size=flat[k].shape), []
         for h in (1e-8, 1e-7):
