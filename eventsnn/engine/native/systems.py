@@ -208,8 +208,8 @@ def run_forward(run, t_end):
             number = coming[n_input]
             n_input += 1
             if n_input < n_coming:
-                # A row of a large matrix is not in the cache. The next input is known, so its row is fetched early.
-                fetch_row(run, np.int64(rows[coming[n_input]]))
+                # The next input is known.
+                fetch_row(run, run.weights, np.int64(rows[coming[n_input]]))
             arrive(run, np.int64(rows[number]))
         else:
             number = run.heap_numbers[0]
