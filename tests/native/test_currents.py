@@ -173,11 +173,8 @@ LAYERS = {
     "delays": (WithBiasCurrent(LIF), {"init_delays": np.arange(30).reshape(3, 10) / 7}),
     "delta": (WithBiasCurrent(DeltaLIF), {"scale": 0.4, "trainable": ("tmem", "thresh")}),
     "refractory inside": (WithBiasCurrent(Refractory(LIF)), {"tref": 1.7, "trainable": (*TRAINED, "tref")}),
-    "refractory outside": (Refractory(WithBiasCurrent(LIF)), {"tref": 1.7, "trainable": (*TRAINED, "tref")}),
     "all held": (Refractory(WithBiasCurrent(LIF), hold=("V", "I")), {"tref": 1.7, "trainable": (*TRAINED, "tref")}),
-    "none held": (Refractory(WithBiasCurrent(LIF), hold=()), {"tref": 1.7, "trainable": (*TRAINED, "tref")}),
     "blocking": (WithBiasCurrent(Refractory(LIF, block=True)), {"tref": 1.7, "init_delays": 0.7}),
-    "refractory, delays": (Refractory(WithBiasCurrent(LIF)), {"tref": 1.7, "init_delays": 0.7}),
     "once": (AtMostOneSpike(WithBiasCurrent(LIF)), {"at_least": 8}),
     "mixed": (WithBiasCurrent(Mixed((LIF, 6), (DeltaLIF, 2), (LeakyIntegrator, 2))), {"scale": 0.6, "trainable": ()}),
 }
@@ -244,8 +241,10 @@ def test_networks_give_what_xla_gives_with_all_gradients(delays):
 
 
 @slow
-@pytest.mark.parametrize("model", [WithBiasCurrent(Refractory(LIF)), Refractory(WithBiasCurrent(LIF))])
-@pytest.mark.parametrize("delays", ["axonal", "synapses"])
+@pytest.mark.parametrize(
+    "model, delays",
+    [(WithBiasCurrent(Refractory(LIF)), "axonal"), (Refractory(WithBiasCurrent(LIF)), "synapses")],
+)
 def test_networks_of_refractory_neurons_give_what_xla_gives_with_all_gradients(model, delays):
     (native, x), (xla, _) = (network(engine, model, delays=delays) for engine in ("native", "xla"))
     assert assert_same(native, xla, x) == 8

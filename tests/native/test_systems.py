@@ -68,8 +68,12 @@ def around(name, wrapper):
 
 QUICK = {"AlphaLIF": ("plain", "others held"), "TwoCompartment": ("refractory", "plain"), "MAT": ("none held", "once"),
          "ALIF": ("block",), "DualExpLIF": ("refractory, once",)}  # fmt: skip
+# Each wrapper at least once, and each model plain.
+MORE = {"AlphaLIF": ("refractory, once",), "TwoCompartment": ("once, refractory",), "MAT": ("plain",),
+        "ALIF": ("plain", "once"), "DualExpLIF": ("plain", "all held")}  # fmt: skip
 GRID = [
-    pytest.param(name, wrapper, marks=[] if wrapper in QUICK[name] else slow) for name in MODELS for wrapper in WRAPPERS
+    *((name, wrapper) for name in MODELS for wrapper in QUICK[name]),
+    *(pytest.param(name, wrapper, marks=slow) for name in MODELS for wrapper in MORE[name]),
 ]
 
 
@@ -102,8 +106,16 @@ def network_numbers(name, seed):
 
 
 @slow
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("wrapper", ["plain", "refractory"])
+@pytest.mark.parametrize(
+    "name, wrapper",
+    [
+        ("AlphaLIF", "plain"),
+        ("DualExpLIF", "refractory"),
+        ("TwoCompartment", "plain"),
+        ("ALIF", "refractory"),
+        ("MAT", "plain"),
+    ],
+)
 def test_spikes_of_networks_with_delays_are_the_fixed_point_of_their_neurons(name, wrapper):
     delays, options, total = np.array([1.0, 1.7, 1.0, 3.1, 0.0, 0.6, 0.0]), around(name, wrapper), 0
     model = WRAPPERS[wrapper][0](MODELS[name])
@@ -181,13 +193,14 @@ CHECKED = [
     ("TwoCompartment", "refractory", 1.0),
     *(
         pytest.param(name, wrapper, recurrent, marks=slow)
-        for name in MODELS
-        for wrapper, recurrent in (
-            ("plain", 0.0),
-            ("block", None),
-            ("all held", 1.0),
-            ("none held", None),
-            ("once", 1.0),
+        for name, wrapper, recurrent in (
+            ("AlphaLIF", "block", None),
+            ("DualExpLIF", "all held", 1.0),
+            ("TwoCompartment", "plain", 0.0),
+            ("ALIF", "once", 1.0),
+            ("ALIF", "plain", 0.0),
+            ("MAT", "none held", None),
+            ("MAT", "plain", 0.0),
         )
     ),
 ]
@@ -221,8 +234,16 @@ def test_gradients_by_everything_are_differences_along_any_direction(name, wrapp
 
 
 @slow
-@pytest.mark.parametrize("wrapper, recurrent", [("plain", None), ("plain", 0.0), ("refractory", 1.0), ("block", None)])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name, wrapper, recurrent",
+    [
+        ("AlphaLIF", "block", None),
+        ("DualExpLIF", "plain", 0.0),
+        ("TwoCompartment", "refractory", 1.0),
+        ("ALIF", "plain", None),
+        ("MAT", "plain", 0.0),
+    ],
+)
 def test_runs_and_all_gradients_are_those_of_the_xla_engines(name, wrapper, recurrent):
     results = []
     x, times = jnp.asarray(np.random.default_rng(0).uniform(0, 38, (4, 5))), jnp.asarray([11.0, 3.0, 33.3])
@@ -233,8 +254,10 @@ def test_runs_and_all_gradients_are_those_of_the_xla_engines(name, wrapper, recu
 
 
 @slow
-@pytest.mark.parametrize("recurrent", [None, 0.0, 1.0, "axonal"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name, recurrent",
+    [("AlphaLIF", "axonal"), ("DualExpLIF", None), ("TwoCompartment", 0.0), ("ALIF", 1.0), ("MAT", "axonal")],
+)
 def test_spikes_of_many_seeds_are_those_of_the_xla_engines(name, recurrent):
     delays = np.array([0.0, 2.0, 0.0, 0.7, 1.3, 0.0, 0.0, 0.5, 0.0]) if recurrent == "axonal" else recurrent
     record, count = eqx.filter_jit(lambda net, x: net.record(x)), 0
