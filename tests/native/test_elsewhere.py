@@ -96,7 +96,21 @@ def only_by_xla(monkeypatch):
     jax.clear_caches()
 
 
-@pytest.mark.parametrize("name", [name if name == "axonal delays" else pytest.param(name, marks=slow) for name in NETS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "axonal delays",
+        *(
+            pytest.param(name, marks=slow)
+            for name in (
+                "refractory layers",
+                "network without delays",
+                "network with delays of synapses",
+                "sparse network",
+            )
+        ),
+    ],
+)
 def test_the_run_by_xla_gives_what_the_kernel_gives(name, only_by_xla):
     net = NETS[name]()
     native = value_and_gradients(net, IN_SPIKES, QUERIES)
@@ -126,7 +140,7 @@ def test_gradients_of_each_sample_are_those_of_the_kernel(only_by_xla):
     np.testing.assert_allclose(found, native, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["layers", *(pytest.param(name, marks=slow) for name in NETS if name != "layers")])
+@pytest.mark.parametrize("name", ["layers", pytest.param("sparse network", marks=slow)])
 def test_a_program_for_another_device_holds_no_kernel_and_one_for_cpus_no_engine_of_xla(name):
     net = NETS[name]()
     traced = jax.jit(lambda x: jax.grad(loss, 1)(net, x, QUERIES)).trace(IN_SPIKES)
