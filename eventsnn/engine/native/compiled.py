@@ -23,6 +23,7 @@ import inspect
 from typing import Any
 
 import numba
+from numba import types
 from numba.core import typed_passes, untyped_passes
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase
@@ -136,14 +137,27 @@ def _compiler_into(library_type) -> Any:
 _InnerCompiler, HandlerCompiler = _compiler_into(_InnerLibrary), _compiler_into(HandlerLibrary)
 
 
+def _without_literals(dispatcher):
+    """The same function, compiled once for `f(0)`, `f(1)` and `f(n)`: to Numba literals are types of their own.
+
+    With them a tenth of the functions of a kernel were compiled two or three times.
+    """
+    find = dispatcher.get_call_template
+    dispatcher.get_call_template = lambda args, kws: find(
+        tuple(map(types.unliteral, args)), {name: types.unliteral(arg) for name, arg in kws.items()}
+    )
+    return dispatcher
+
+
 def compiled(function):
     """An ordinary compiled function."""
-    return numba.njit(pipeline_class=_InnerCompiler, **OPTIONS)(inspect.unwrap(function))
+    return _without_literals(numba.njit(pipeline_class=_InnerCompiler, **OPTIONS)(inspect.unwrap(function)))
 
 
 def fast(function):
     """A compiled loop whose floating-point operations may be reordered, so that it can be vectorised."""
-    return numba.njit(pipeline_class=_InnerCompiler, fastmath=REORDERED, **OPTIONS)(inspect.unwrap(function))
+    options: Any = dict(fastmath=REORDERED, **OPTIONS)
+    return _without_literals(numba.njit(pipeline_class=_InnerCompiler, **options)(inspect.unwrap(function)))
 
 
 def intrinsic(function):
