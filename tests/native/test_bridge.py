@@ -410,6 +410,7 @@ def test_kernels_of_several_processes_come_from_one_cache(settings):
     assert output(start(CALL_SCALE + code, **settings)) == f"{RESULT} {RESULT} False True"
 
 
+@pytest.mark.slow
 def test_a_program_that_may_raise_comes_from_the_cache_of_jax(settings, tmp_path):
     code = """
     import jax, jax.numpy as jnp

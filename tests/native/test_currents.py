@@ -100,7 +100,9 @@ def layer(engine, model=LIF, size=10, current=None, dtype=jnp.float64, trainable
 # Exact.
 
 
-@pytest.mark.parametrize("delays", [{}, {"init_delays": 1.0}], ids=["clock", "windows"])
+@pytest.mark.parametrize(
+    "delays", [pytest.param({}, id="clock"), pytest.param({"init_delays": 1.0}, id="windows", marks=slow)]
+)
 def test_a_neuron_that_is_switched_on_spikes_when_the_closed_form_says_so(delays):
     # V = a (1 - exp(-(t - start) / tau)) reaches 1 tau ln(a / (a - 1)) after the start, then every so often.
     current = StepCurrent(2.0, start=4.0, stop=23.0, trainable=STEPS)
@@ -143,6 +145,7 @@ def _started_at(net, start):
     return eqx.tree_at(lambda net: net.neurons[0].current.start.value, net, jnp.asarray(start))
 
 
+@slow
 def test_both_kernels_give_the_same_for_neurons_that_share_their_times_and_for_each_with_its_own():
     (clock, x), (windows, _) = (layer("native", WithBiasCurrent(LIF), **more) for more in ({}, {"init_delays": 0.0}))
     assert assert_same(clock, windows, x) == 8
