@@ -8,34 +8,17 @@ from eventsnn.engine.native.block import array_at
 from eventsnn.engine.native.clock_rates import set_out_rates
 from eventsnn.engine.native.compiled import compiled
 from eventsnn.engine.native.frame import (
-    CANCELLED,
-    INTERNAL,
     argument,
     attribute,
     expected,
-    fail,
     length,
     result,
-    unexpected,
 )
-from eventsnn.engine.native.interrupt import INTERRUPTED
-from eventsnn.engine.native.pool import allocate, free, spread
+from eventsnn.engine.native.pool import allocate, free
 from eventsnn.engine.native.scratch import row_of
+from eventsnn.engine.native.shared_out import NO_MEMORY, shared_out
 from eventsnn.engine.native.words import CLOCK, clock_block
 from eventsnn.engine.native.words_back import BACK, back_block
-
-# Status of an item: there was no memory for it.
-NO_MEMORY = 1
-
-
-@compiled
-def outcome(frame, status):
-    """What a handler returns for the status of its work: 0, or an error."""
-    if status == 0:
-        return 0
-    if status == INTERRUPTED:
-        return fail(frame, "the run was interrupted", CANCELLED)
-    return fail(frame, "there was no memory for a run: give it fewer samples at once", INTERNAL)
 
 
 def forward(dtype):
@@ -85,14 +68,7 @@ def forward(dtype):
         free(words)
         return status
 
-    @compiled
-    def body(frame):
-        error = unexpected(frame, arguments, results)
-        if error != 0:
-            return error
-        return outcome(frame, spread(frame, length(result(frame, 0), 0), work, 0))
-
-    return body
+    return shared_out(arguments, results, work)
 
 
 def _backward(dtype, rates):
@@ -148,14 +124,7 @@ def _backward(dtype, rates):
         free(words)
         return status
 
-    @compiled
-    def body(frame):
-        error = unexpected(frame, arguments, results)
-        if error != 0:
-            return error
-        return outcome(frame, spread(frame, length(result(frame, 0), 0), work, 0))
-
-    return body
+    return shared_out(arguments, results, work)
 
 
 def backward(dtype):

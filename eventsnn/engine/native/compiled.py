@@ -137,27 +137,32 @@ def _compiler_into(library_type) -> Any:
 _InnerCompiler, HandlerCompiler = _compiler_into(_InnerLibrary), _compiler_into(HandlerLibrary)
 
 
-def _without_literals(dispatcher):
+def _without_integer_literals(dispatcher):
     """The same function, compiled once for `f(0)`, `f(1)` and `f(n)`: to Numba literals are types of their own.
 
-    With them a tenth of the functions of a kernel were compiled two or three times.
+    With them a tenth of the functions of a kernel were compiled two or three times. `True` stays a literal: where a
+    function asks `flag is None`, Numba leaves out what is not for it only then.
     """
     find = dispatcher.get_call_template
+
+    def type_of(arg):
+        return types.unliteral(arg) if isinstance(arg, types.IntegerLiteral) else arg
+
     dispatcher.get_call_template = lambda args, kws: find(
-        tuple(map(types.unliteral, args)), {name: types.unliteral(arg) for name, arg in kws.items()}
+        tuple(map(type_of, args)), {name: type_of(arg) for name, arg in kws.items()}
     )
     return dispatcher
 
 
 def compiled(function):
     """An ordinary compiled function."""
-    return _without_literals(numba.njit(pipeline_class=_InnerCompiler, **OPTIONS)(inspect.unwrap(function)))
+    return _without_integer_literals(numba.njit(pipeline_class=_InnerCompiler, **OPTIONS)(inspect.unwrap(function)))
 
 
 def fast(function):
     """A compiled loop whose floating-point operations may be reordered, so that it can be vectorised."""
     options: Any = dict(fastmath=REORDERED, **OPTIONS)
-    return _without_literals(numba.njit(pipeline_class=_InnerCompiler, **options)(inspect.unwrap(function)))
+    return _without_integer_literals(numba.njit(pipeline_class=_InnerCompiler, **options)(inspect.unwrap(function)))
 
 
 def intrinsic(function):

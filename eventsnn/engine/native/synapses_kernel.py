@@ -5,12 +5,12 @@ import numpy as np
 from eventsnn.engine.native import clock
 from eventsnn.engine.native import clock_back as back
 from eventsnn.engine.native.block import array_at, set_places
-from eventsnn.engine.native.clock_kernel import NO_MEMORY, outcome
 from eventsnn.engine.native.clock_rates import set_out_rates
 from eventsnn.engine.native.compiled import compiled
-from eventsnn.engine.native.frame import argument, attribute, expected, length, result, unexpected
-from eventsnn.engine.native.pool import allocate, free, spread
+from eventsnn.engine.native.frame import argument, attribute, expected, length, result
+from eventsnn.engine.native.pool import allocate, free
 from eventsnn.engine.native.scratch import row_of
+from eventsnn.engine.native.shared_out import NO_MEMORY, shared_out
 from eventsnn.engine.native.sweep import width_of
 from eventsnn.engine.native.synapses import release_log, unfold
 from eventsnn.engine.native.words import CLOCK, clock_block
@@ -79,14 +79,7 @@ def forward(dtype):
         free(words)
         return status
 
-    @compiled
-    def body(frame):
-        error = unexpected(frame, arguments, results)
-        if error != 0:
-            return error
-        return outcome(frame, spread(frame, length(result(frame, 0), 0), work, 0))
-
-    return body
+    return shared_out(arguments, results, work)
 
 
 _OF_ARRIVALS, _INFO = BACK.span("at", "spare"), BACK.place("info")
@@ -164,11 +157,4 @@ def backward(dtype):
         free(words)
         return status
 
-    @compiled
-    def body(frame):
-        error = unexpected(frame, arguments, results)
-        if error != 0:
-            return error
-        return outcome(frame, spread(frame, length(result(frame, 0), 0), work, 0))
-
-    return body
+    return shared_out(arguments, results, work)

@@ -5,12 +5,12 @@ import numpy as np
 from eventsnn.engine.native import systems
 from eventsnn.engine.native import systems_back as back
 from eventsnn.engine.native.block import array_at
-from eventsnn.engine.native.clock_kernel import NO_MEMORY, outcome
 from eventsnn.engine.native.compiled import compiled
-from eventsnn.engine.native.frame import argument, attribute, expected, length, result, unexpected
+from eventsnn.engine.native.frame import argument, attribute, expected, length, result
 from eventsnn.engine.native.matrices import set_rows
-from eventsnn.engine.native.pool import allocate, free, spread
+from eventsnn.engine.native.pool import allocate, free
 from eventsnn.engine.native.scratch import row_of
+from eventsnn.engine.native.shared_out import NO_MEMORY, shared_out
 from eventsnn.engine.native.systems_rates import set_out_rates
 from eventsnn.engine.native.systems_words import SYSTEMS, SYSTEMS_BACK, systems_back_block, systems_block
 
@@ -62,14 +62,7 @@ def forward(dtype):
         free(words)
         return status
 
-    @compiled
-    def body(frame):
-        error = unexpected(frame, arguments, results)
-        if error != 0:
-            return error
-        return outcome(frame, spread(frame, length(result(frame, 0), 0), work, 0))
-
-    return body
+    return shared_out(arguments, results, work)
 
 
 def _backward(dtype, rates):
@@ -125,14 +118,7 @@ def _backward(dtype, rates):
         free(words)
         return status
 
-    @compiled
-    def body(frame):
-        error = unexpected(frame, arguments, results)
-        if error != 0:
-            return error
-        return outcome(frame, spread(frame, length(result(frame, 0), 0), work, 0))
-
-    return body
+    return shared_out(arguments, results, work)
 
 
 def backward(dtype):

@@ -3,11 +3,11 @@
 import numpy as np
 
 from eventsnn.engine.native import windows, windows_back
-from eventsnn.engine.native.clock_kernel import NO_MEMORY, outcome
 from eventsnn.engine.native.compiled import compiled
-from eventsnn.engine.native.frame import argument, attribute, expected, length, result, unexpected
-from eventsnn.engine.native.pool import allocate, free, spread
+from eventsnn.engine.native.frame import argument, attribute, expected, length, result
+from eventsnn.engine.native.pool import allocate, free
 from eventsnn.engine.native.scratch import row_of
+from eventsnn.engine.native.shared_out import NO_MEMORY, shared_out
 from eventsnn.engine.native.windows_start import set_out
 from eventsnn.engine.native.windows_words import WINDOWS, windows_block
 
@@ -74,14 +74,7 @@ def forward(dtype):
         free(words)
         return status
 
-    @compiled
-    def body(frame):
-        error = unexpected(frame, arguments, results)
-        if error != 0:
-            return error
-        return outcome(frame, spread(frame, length(result(frame, 0), 0), work, 0))
-
-    return body
+    return shared_out(arguments, results, work)
 
 
 def _backward(dtype, rates):
@@ -138,14 +131,7 @@ def _backward(dtype, rates):
         free(words)
         return status
 
-    @compiled
-    def body(frame):
-        error = unexpected(frame, arguments, results)
-        if error != 0:
-            return error
-        return outcome(frame, spread(frame, length(result(frame, 0), 0), work, 0))
-
-    return body
+    return shared_out(arguments, results, work)
 
 
 def backward(dtype):
