@@ -176,7 +176,6 @@ LAYERS = {
     "delays": (WithBiasCurrent(LIF), {"init_delays": np.arange(30).reshape(3, 10) / 7}),
     "delta": (WithBiasCurrent(DeltaLIF), {"scale": 0.4, "trainable": ("tmem", "thresh")}),
     "refractory inside": (WithBiasCurrent(Refractory(LIF)), {"tref": 1.7, "trainable": (*TRAINED, "tref")}),
-    "all held": (Refractory(WithBiasCurrent(LIF), hold=("V", "I")), {"tref": 1.7, "trainable": (*TRAINED, "tref")}),
     "blocking": (WithBiasCurrent(Refractory(LIF, block=True)), {"tref": 1.7, "init_delays": 0.7}),
     "once": (AtMostOneSpike(WithBiasCurrent(LIF)), {"at_least": 8}),
     "mixed": (WithBiasCurrent(Mixed((LIF, 6), (DeltaLIF, 2), (LeakyIntegrator, 2))), {"scale": 0.6, "trainable": ()}),
@@ -207,7 +206,7 @@ def test_steps_at_the_times_of_arrivals_and_of_each_other_give_what_xla_gives(de
 
 
 @slow
-@pytest.mark.parametrize("delays", [{}, {"init_delays": 0.5}], ids=["clock", "windows"])
+@pytest.mark.parametrize("delays", [{"init_delays": 0.5}], ids=["windows"])
 def test_many_steps_give_what_xla_gives(delays):
     rng = np.random.default_rng(3)
     times = [(a, a + rng.uniform(0.2, 4)) for a in rng.uniform(0, 28, 40)]
@@ -237,7 +236,7 @@ def network(engine, model=CURRENT_LIF, dtype=jnp.float64, delays=None, **keyword
 
 
 @slow
-@pytest.mark.parametrize("delays", ["none", "uniform", "axonal", "synapses", "sparse"])
+@pytest.mark.parametrize("delays", ["none", "axonal", "sparse"])
 def test_networks_give_what_xla_gives_with_all_gradients(delays):
     (native, x), (xla, _) = (network(engine, delays=delays) for engine in ("native", "xla"))
     assert assert_same(native, xla, x) == 8
@@ -273,7 +272,7 @@ def own_loss(delays):
 
 
 @slow
-@pytest.mark.parametrize("delays", ["axonal", "synapses"])
+@pytest.mark.parametrize("delays", ["axonal"])
 def test_the_gradient_of_a_vmap_is_the_sum_of_the_vmap_of_gradients(delays):
     numbers, x, of = own_loss(delays)
     batch = x + jnp.array([0.0, 0.3, 0.7])[:, None, None]

@@ -96,21 +96,8 @@ def only_by_xla(monkeypatch):
     jax.clear_caches()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "axonal delays",
-        *(
-            pytest.param(name, marks=slow)
-            for name in (
-                "refractory layers",
-                "network without delays",
-                "network with delays of synapses",
-                "sparse network",
-            )
-        ),
-    ],
-)
+@slow
+@pytest.mark.parametrize("name", ["axonal delays", "refractory layers", "network without delays", "sparse network"])
 def test_the_run_by_xla_gives_what_the_kernel_gives(name, only_by_xla):
     net = NETS[name]()
     native = value_and_gradients(net, IN_SPIKES, QUERIES)
