@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eventsnn import ALIF, LIF, QIF, RESULTS, DeltaLIF, EvNN, FFEvNN, LeakyIntegrator, Mixed, SimulationError
+from eventsnn import LIF, QIF, RESULTS, DeltaLIF, EvNN, FFEvNN, SimulationError
 from eventsnn.engine import independent
 from eventsnn.engine.closed_form import layer as closed_form
 from eventsnn.engine.shared_clock import network as shared_clock
@@ -68,8 +68,6 @@ def test_51_the_record_of_a_run_does_not_depend_on_the_batch(monkeypatch, kind, 
     [
         pytest.param(QIF, id="QIF", marks=slow),
         pytest.param(LIF, id="LIF", marks=slow),
-        pytest.param(ALIF, id="ALIF", marks=slow),
-        pytest.param(Mixed((LIF, 60), (LeakyIntegrator, 10)), id="Mixed", marks=slow),
     ],
 )
 def test_51_a_gradient_of_a_batch_of_seventy_neurons_in_windows_compiles(model):

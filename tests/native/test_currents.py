@@ -176,7 +176,6 @@ LAYERS = {
     "delays": (WithBiasCurrent(LIF), {"init_delays": np.arange(30).reshape(3, 10) / 7}),
     "delta": (WithBiasCurrent(DeltaLIF), {"scale": 0.4, "trainable": ("tmem", "thresh")}),
     "refractory inside": (WithBiasCurrent(Refractory(LIF)), {"tref": 1.7, "trainable": (*TRAINED, "tref")}),
-    "blocking": (WithBiasCurrent(Refractory(LIF, block=True)), {"tref": 1.7, "init_delays": 0.7}),
     "once": (AtMostOneSpike(WithBiasCurrent(LIF)), {"at_least": 8}),
     "mixed": (WithBiasCurrent(Mixed((LIF, 6), (DeltaLIF, 2), (LeakyIntegrator, 2))), {"scale": 0.6, "trainable": ()}),
 }
@@ -193,7 +192,7 @@ def test_layers_give_what_xla_gives_with_all_gradients(kind):
 
 
 @slow
-@pytest.mark.parametrize("delays", [{}, {"init_delays": 0.5}], ids=["clock", "windows"])
+@pytest.mark.parametrize("delays", [{}], ids=["clock"])
 def test_steps_at_the_times_of_arrivals_and_of_each_other_give_what_xla_gives(delays):
     # Breakpoints that coincide, with each other and with arrivals; some before the start, one after the end.
     rng = np.random.default_rng(1)

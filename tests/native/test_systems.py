@@ -111,8 +111,6 @@ def network_numbers(name, seed):
     [
         ("AlphaLIF", "plain"),
         ("DualExpLIF", "refractory"),
-        ("TwoCompartment", "plain"),
-        ("ALIF", "refractory"),
         ("MAT", "plain"),
     ],
 )
@@ -239,9 +237,7 @@ def test_gradients_by_everything_are_differences_along_any_direction(name, wrapp
     "name, wrapper, recurrent",
     [
         ("AlphaLIF", "block", None),
-        ("DualExpLIF", "plain", 0.0),
         ("TwoCompartment", "refractory", 1.0),
-        ("ALIF", "plain", None),
         ("MAT", "plain", 0.0),
     ],
 )
@@ -257,7 +253,7 @@ def test_runs_and_all_gradients_are_those_of_the_xla_engines(name, wrapper, recu
 @slow
 @pytest.mark.parametrize(
     "name, recurrent",
-    [("AlphaLIF", "axonal"), ("DualExpLIF", None), ("TwoCompartment", 0.0), ("ALIF", 1.0), ("MAT", "axonal")],
+    [("AlphaLIF", "axonal"), ("DualExpLIF", None), ("ALIF", 1.0)],
 )
 def test_spikes_of_many_seeds_are_those_of_the_xla_engines(name, recurrent):
     delays = np.array([0.0, 2.0, 0.0, 0.7, 1.3, 0.0, 0.0, 0.5, 0.0]) if recurrent == "axonal" else recurrent
@@ -279,7 +275,7 @@ def test_spikes_of_many_seeds_are_those_of_the_xla_engines(name, recurrent):
 
 
 @slow
-@pytest.mark.parametrize("name, wrapper", [("AlphaLIF", "all held"), ("TwoCompartment", "plain"), ("MAT", "none held")])
+@pytest.mark.parametrize("name, wrapper", [("AlphaLIF", "all held"), ("MAT", "none held")])
 def test_gradients_through_hundreds_of_events_are_differences_along_any_direction(name, wrapper):
     # So many that the states which matrices need are kept only now and then, and computed again between.
     net, rng = network(name, wrapper, 1.0, size=20, t_end=100.0, max_event_steps=3000), np.random.default_rng(9)
