@@ -365,7 +365,7 @@ def test_a_subclass_that_overrides_a_method_is_solved_numerically(model, method)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "delays"), [("AlphaLIF", (2.0, 6.0)), ("Refractory(LIF)", None)])
+@pytest.mark.parametrize(("name", "delays"), [("Refractory(LIF)", (2.0, 6.0))])
 def test_recurrent_networks_give_the_same_spikes_and_gradients_by_both_engines(name, delays):
     model, keywords, trainable = CASES[name]
     rng = np.random.default_rng(4)

@@ -175,7 +175,6 @@ LAYERS = {
     "LIF": (WithBiasCurrent(LIF), {}),
     "delays": (WithBiasCurrent(LIF), {"init_delays": np.arange(30).reshape(3, 10) / 7}),
     "delta": (WithBiasCurrent(DeltaLIF), {"scale": 0.4, "trainable": ("tmem", "thresh")}),
-    "refractory inside": (WithBiasCurrent(Refractory(LIF)), {"tref": 1.7, "trainable": (*TRAINED, "tref")}),
     "once": (AtMostOneSpike(WithBiasCurrent(LIF)), {"at_least": 8}),
     "mixed": (WithBiasCurrent(Mixed((LIF, 6), (DeltaLIF, 2), (LeakyIntegrator, 2))), {"scale": 0.6, "trainable": ()}),
 }
@@ -235,7 +234,7 @@ def network(engine, model=CURRENT_LIF, dtype=jnp.float64, delays=None, **keyword
 
 
 @slow
-@pytest.mark.parametrize("delays", ["none", "axonal", "sparse"])
+@pytest.mark.parametrize("delays", ["none", "sparse"])
 def test_networks_give_what_xla_gives_with_all_gradients(delays):
     (native, x), (xla, _) = (network(engine, delays=delays) for engine in ("native", "xla"))
     assert assert_same(native, xla, x) == 8
@@ -252,7 +251,7 @@ def test_networks_of_refractory_neurons_give_what_xla_gives_with_all_gradients(m
 
 
 @slow
-@pytest.mark.parametrize("delays", ["none", "synapses"])
+@pytest.mark.parametrize("delays", ["synapses"])
 def test_each_neuron_with_its_own_times_in_a_network_gives_what_xla_gives(delays):
     rng = np.random.default_rng(8)
     own = StepCurrent(1.3, start=rng.uniform(0, 9, 6), stop=rng.uniform(12, 25, 6), trainable=STEPS)

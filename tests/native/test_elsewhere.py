@@ -97,7 +97,7 @@ def only_by_xla(monkeypatch):
 
 
 @slow
-@pytest.mark.parametrize("name", ["axonal delays", "network without delays"])
+@pytest.mark.parametrize("name", ["axonal delays"])
 def test_the_run_by_xla_gives_what_the_kernel_gives(name, only_by_xla):
     net = NETS[name]()
     native = value_and_gradients(net, IN_SPIKES, QUERIES)

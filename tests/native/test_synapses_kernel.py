@@ -208,7 +208,7 @@ def test_a_full_list_says_so():
 
 
 @slow
-@pytest.mark.parametrize("model", [LIF, Refractory(LIF, hold=("V", "I")), DeltaLIF])
+@pytest.mark.parametrize("model", [LIF, DeltaLIF])
 def test_delays_some_of_which_are_0_give_what_xla_gives_with_all_gradients(model):
     keywords = {"scale": 0.4, "trainable": ("delays", "tmem", "thresh")} if model is DeltaLIF else {}
     mask = np.random.default_rng(2).uniform(size=(8, 6)) < 0.8

@@ -238,7 +238,6 @@ def test_gradients_by_everything_are_differences_along_any_direction(name, wrapp
     [
         ("AlphaLIF", "block", None),
         ("TwoCompartment", "refractory", 1.0),
-        ("MAT", "plain", 0.0),
     ],
 )
 def test_runs_and_all_gradients_are_those_of_the_xla_engines(name, wrapper, recurrent):
@@ -253,7 +252,7 @@ def test_runs_and_all_gradients_are_those_of_the_xla_engines(name, wrapper, recu
 @slow
 @pytest.mark.parametrize(
     "name, recurrent",
-    [("AlphaLIF", "axonal"), ("DualExpLIF", None), ("ALIF", 1.0)],
+    [("AlphaLIF", "axonal"), ("DualExpLIF", None)],
 )
 def test_spikes_of_many_seeds_are_those_of_the_xla_engines(name, recurrent):
     delays = np.array([0.0, 2.0, 0.0, 0.7, 1.3, 0.0, 0.0, 0.5, 0.0]) if recurrent == "axonal" else recurrent
