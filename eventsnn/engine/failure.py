@@ -32,9 +32,9 @@ _RAISE = Kernel("raise", "eventsnn.engine.native.raise_kernel:raise_sentence")
 def settle(out: PyTree, report: Report) -> PyTree:
     """`out`, or an error if the run failed: a `ValueError` if an input was at fault, a `SimulationError` otherwise.
 
-    Under `jax.vmap` and `jax.grad` these are raised as they are. From a compiled program XLA raises an error with the
-    same sentence, on a CPU with Numba by itself. Elsewhere the program calls Python, and JAX does not keep it in its
-    compilation cache.
+    Under `jax.vmap` and `jax.grad` these are raised as they are. A compiled program raises an error of XLA with the
+    same sentence. On a CPU with Numba it does so without Python; elsewhere it calls Python, and JAX does not keep such
+    a program in its compilation cache.
     """
     leaves, structure = jax.tree.flatten(jax.lax.stop_gradient(report))
     if is_split():

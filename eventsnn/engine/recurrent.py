@@ -147,7 +147,7 @@ def _run_natively(
 
 
 def _limits(solving: Solving, size: int, wanted: Wanted) -> dict[str, Any]:
-    """What all kernels have to know of a run."""
+    """The options that all kernels share."""
     return {
         "recurrent": True,
         "capacity": solving.room_for(size),

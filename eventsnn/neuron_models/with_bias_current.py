@@ -146,7 +146,7 @@ class _DrivenFlow(AbstractFlow):
 def _moves_drive_alone(neuron: NeuronModel, n_neurons: int, dtype: Any) -> bool:
     """Whether a current moves the drive of neurons, and no other number of theirs.
 
-    Kernels know of changing drives alone, and the closed form of a user's model may use `ic` elsewhere. The traced
+    Kernels change drives alone, and the closed form of a user's model may use `ic` elsewhere. The traced
     program says what depends on the current.
     """
 

@@ -66,7 +66,9 @@ def test_51_the_record_of_a_run_does_not_depend_on_the_batch(monkeypatch, kind, 
 @pytest.mark.parametrize(
     "model",
     [
+        # Neurons that a solver moves, and those in closed form.
         pytest.param(QIF, id="QIF", marks=slow),
+        pytest.param(LIF, id="LIF", marks=slow),
     ],
 )
 def test_51_a_gradient_of_a_batch_of_seventy_neurons_in_windows_compiles(model):

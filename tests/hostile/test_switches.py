@@ -72,7 +72,7 @@ QUICK = {
     ("jax_disable_jit", "LIF", 32),
 }
 # Windows are many operations, and each of them takes long under the switches that look at every operation. Without
-# `jit` only what a loop does is looked at, which does not depend on the precision.
+# `jit` only what a loop does is looked at, which does not depend on the precision; nor do the ranks of arrays.
 TOO_LONG = {("jax_debug_nans", "windows"), ("jax_check_tracer_leaks", "windows"), ("jax_disable_jit", "windows")}
 CASES = [
     pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)

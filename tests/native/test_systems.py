@@ -56,7 +56,7 @@ NATIVE = {"engine": "native", "dtype": jnp.float64}
 
 
 def around(name, wrapper):
-    """What the oracle is told of a wrapper."""
+    """The options of the oracle for a wrapper."""
     options = dict(WRAPPERS[wrapper][1])
     channels = MODELS[name].channels
     if options.get("held") in ("all", "others"):

@@ -15,7 +15,7 @@ as long to compile (30 functions with 10 arrays each: 7.5 s against 2.3 s), and 
 An array does not know its length. An index that is out of range, or negative, is a wrong result or a crash.
 
 A loop that LLVM is to vectorise takes its arrays as arguments or from local variables: in `run.v[j] = ...` the address
-of `v` is read again each time, because the assignment may have changed it for all that LLVM knows.
+of `v` is read again each time, because LLVM cannot rule out that the assignment has changed it.
 """
 
 import operator

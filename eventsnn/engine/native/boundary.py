@@ -33,7 +33,7 @@ _PLACES = {"V": 0, "I": 1, "remaining": 2, "spent": 3}
 class NativeTask(eqx.Module):
     """What to do, apart from the numbers.
 
-    - `recurrent`: whether neurons hear of each other; the first rows of the weights are theirs then.
+    - `recurrent`: whether neurons are connected to each other; the first rows of the weights are theirs then.
     - `capacity`: how many spikes there may be.
     - `stop_after`: a layer drops the spikes of a neuron after that many, and a network is done when all `outputs` have
         spiked that often; `None` for no such limit.

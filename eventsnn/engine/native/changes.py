@@ -63,7 +63,7 @@ def with_change_synapses(
         return starts, targets, weights, delays, spikes, sources
     times, (count, size) = _times_of(rules, spikes.dtype), rules.changes.shape
     rows, synapses = jnp.arange(1, times.shape[0] + 1, dtype=jnp.int32), count * size
-    # Where there are no synapses, there is one that nobody uses.
+    # Where there are no synapses, there is one that is never used.
     ends = weights.shape[0] + rows * (synapses // times.shape[0])
     places = jnp.concatenate([starts, ends]), jnp.concatenate([targets, _each_neuron(count, size)])
     at_once = jnp.zeros(synapses, delays.dtype)

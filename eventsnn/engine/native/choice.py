@@ -36,7 +36,7 @@ def rules_if_native(
     if rules is None:
         if engine == "native":
             raise ValueError(
-                f"engine is 'native', but {type(model).__name__} has no closed form that a native kernel knows, "
+                f"engine is 'native', but {type(model).__name__} has no closed form for which there is a native kernel "
                 "with such delays: use engine='auto'"
             )
         return None

@@ -80,7 +80,8 @@ class HandlerLibrary(JITCodeLibrary):
     """
 
     def finalize(self):
-        # The linker drops what nobody has used so far, so callers come first, and Numba's own functions at the end.
+        # The linker drops functions that no function before them calls. So callers come first, and Numba's own
+        # functions last.
         linked: dict[Any, None] = {}
         waiting = list(self._linking_libraries)
         while waiting:

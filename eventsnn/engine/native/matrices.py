@@ -31,7 +31,7 @@ from eventsnn.engine.native.systems_words import (
 
 # Sixteen roundings of a sum of up to ten terms.
 _ROUNDING = 3.6e-15
-# A bound that says nothing. It is finite, since infinity times 0 would be no number, with which nothing is found.
+# A bound that excludes nothing. It is finite, since infinity times 0 would be no number, with which nothing is found.
 _NO_BOUND = 1e100
 
 

@@ -5,7 +5,7 @@ from numba import types
 
 from eventsnn.engine.native.compiled import intrinsic
 
-BYTE, WORD = ir.IntType(8), ir.IntType(64)
+WORD = ir.IntType(64)
 
 
 def _pointer(builder, address, element):
@@ -50,17 +50,6 @@ def store_int(typingctx, address, value):
     def codegen(context, builder, signature, args):
         value = builder.trunc(args[1], ir.IntType(32))
         builder.store(value, _pointer(builder, args[0], ir.IntType(32)))
-        return context.get_dummy_value()
-
-    return types.none(types.int64, types.int64), codegen
-
-
-@intrinsic
-def store_byte(typingctx, address, value):
-    """Write one byte to an address."""
-
-    def codegen(context, builder, signature, args):
-        builder.store(builder.trunc(args[1], BYTE), _pointer(builder, args[0], BYTE))
         return context.get_dummy_value()
 
     return types.none(types.int64, types.int64), codegen

@@ -32,7 +32,7 @@ class NativeInputs(eqx.Module):
     """The numbers of a run, each with a leading axis that is the batch, or of length 1 where all share it.
 
     - `rates`: leak, coupling and decay of `LinearRules`, and `levels` its other numbers. What rates receive takes twice
-        the time, so that it is computed where somebody wants it.
+        the time, so that it is computed only if it is wanted.
     - `spikes`, `sources`: spikes from elsewhere in any order, and the row of the weights that each comes through.
     - `delays`: of every row, infinite where nothing is reached. What changes drives are rows as well: see `changes`.
     - `y0`: the initial state, and `times` the query times, or `None`.

@@ -1,4 +1,4 @@
-"""The spikes of neurons on one clock: who reaches the threshold in a stretch, when, and what becomes of it."""
+"""The spikes of neurons on one clock: which neurons reach the threshold in a stretch, when, and what follows."""
 
 import math
 
@@ -61,7 +61,7 @@ def emit(run, j, t, current, slope, kind):
     elif reset >= run.numbers[THRESH, j]:
         # It would spike at once and forever, unless it falls.
         if run.numbers[COUPLING, j] * current + run.numbers[DRIVE, j] - run.numbers[LEAK, j] * reset >= 0:
-            # In a layer the others do not hear of it.
+            # In a layer this does not affect the others.
             run.theta[j] = NEVER
             run.statuses[j] = RESET_HIGH
             run.stopped[j] = t

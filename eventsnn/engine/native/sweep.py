@@ -197,7 +197,7 @@ _V, _AHEAD = CLOCK.place("v"), CLOCK.place("ahead")
 def end_stretch(run, row):
     """All neurons through the stretch that `find_reaching` has looked at, whatever they reach in it.
 
-    With a `row` of 0 or more, what arrives through that row at the end as well. Nobody is refractory then.
+    With a `row` of 0 or more, the arrival through that row at the end as well. No neuron is refractory then.
     """
     run.arrived = row >= 0
     if run.n_refractory > 0:
@@ -216,7 +216,7 @@ def end_stretch(run, row):
 @compiled
 def fetch_row(run, matrix, row):
     """Ask for a row of a matrix before it is needed, because a large matrix is not in the cache."""
-    # A cache line has 64 bytes. The first 1024 bytes are enough for the processor to fetch those behind them by itself.
+    # A cache line has 64 bytes. After the first 1024 bytes the processor prefetches the rest.
     for j in range(0, min(run.n, 1024 // run.itemsize), 64 // run.itemsize):
         prefetch(matrix[row], j)
 
@@ -250,7 +250,7 @@ _BLOCK = 32
 
 @compiled
 def find_reaching(run, dt):
-    """Who may reach the threshold in a stretch of `dt`: a list, and how many there are."""
+    """The neurons that may reach the threshold in a stretch of `dt`: a list, and how many there are."""
     numbers, groups = run.numbers, run.groups
     listed = run.listed
     v, i = run.v, run.i

@@ -5,14 +5,23 @@ import numpy as np
 from eventsnn.engine.native import clock
 from eventsnn.engine.native import clock_back as back
 from eventsnn.engine.native.block import array_at, set_places
+from eventsnn.engine.native.clock_kernel import trace
 from eventsnn.engine.native.clock_rates import set_out_rates
 from eventsnn.engine.native.compiled import compiled
 from eventsnn.engine.native.frame import argument, attribute, expected, length, result
 from eventsnn.engine.native.pool import allocate, free
 from eventsnn.engine.native.scratch import row_of
-from eventsnn.engine.native.shared_out import NO_MEMORY, shared_out
+from eventsnn.engine.native.shared_out import (
+    NO_MEMORY,
+    in_a_block,
+    note_unwanted,
+    over_samples,
+    results_of_run,
+    shared_out,
+)
 from eventsnn.engine.native.sweep import width_of
 from eventsnn.engine.native.synapses import release_log, unfold
+from eventsnn.engine.native.windows_kernel import given
 from eventsnn.engine.native.words import CLOCK, clock_block
 from eventsnn.engine.native.words_back import BACK, back_block
 
@@ -20,13 +29,6 @@ from eventsnn.engine.native.words_back import BACK, back_block
 _GIVEN = ("arrival_times", "arrival_rows", "starts", "targets", "weights", "delays", "given", "kinds", "queries")
 _ENDS = len(_GIVEN)
 _TRACE = ("neurons", "times", "currents", "free_currents", "log", "info")
-
-
-def _expected(dtype):
-    return (
-        (dtype, 2), (np.int32, 2), (np.int32, 2), (np.int32, 2), (dtype, 2), (dtype, 2), (dtype, 3), (np.int32, 2),
-        (dtype, 2), (dtype, 2),
-    )  # fmt: skip
 
 
 def _places(layout, names):
@@ -37,49 +39,33 @@ def forward(dtype):
     """Attributes: `changes`, which is how many of the last synapses change drives, and `stop_after`. Results: as those
     of `clock_kernel.forward`.
     """
-    arguments = expected(*_expected(dtype))
-    results = expected(
-        (dtype, 2), (np.int32, 2), (dtype, 2), (np.int32, 2), (np.int32, 2), (np.int32, 2), (dtype, 2), (np.bool_, 2),
-        (dtype, 4), (np.int32, 2), (np.int32, 2), (np.int32, 2), (np.int32, 2), (np.int32, 2),
-    )  # fmt: skip
-    size = np.dtype(dtype).itemsize
-    argument_sizes = (size, 4, 4, 4, size, size, size, 4, size)
-    result_sizes = (size, 4, size, 4, 4, 4, size, 1, size, 4, 4, 4, 4, 4)
-    block_size, results_at, places = 8 * CLOCK.size, CLOCK.place("times_out"), _places(CLOCK, _GIVEN)
+    (buffers, sizes), (results, result_sizes) = given(dtype), results_of_run(dtype)
+    results_at, places = CLOCK.place("times_out"), _places(CLOCK, _GIVEN)
 
     @compiled
-    def work(frame, item):
-        words = allocate(block_size)
-        if words == 0:
-            return NO_MEMORY
-        run = clock_block(words, dtype)
+    def fill(run, frame, item):
         run.n, run.capacity = length(argument(frame, 7), 1), length(result(frame, 0), 1)
         run.n_arrivals, run.n_queries = length(argument(frame, 0), 1), length(argument(frame, 8), 1)
         run.channels, run.recurrent, run.stop_after = length(result(frame, 8), 3), 1, attribute(frame, 1)
         run.first_change = length(argument(frame, 4), 1) - attribute(frame, 0)
         for k in range(_ENDS):
-            run.words[places[k]] = row_of(argument(frame, k), item, argument_sizes[k])
+            run.words[places[k]] = row_of(argument(frame, k), item, sizes[k])
         for k in range(14):
             run.words[results_at + k] = row_of(result(frame, k), item, result_sizes[k])
-        # These have length 0 if they were not asked for.
-        run.unwanted = 0
-        for k, bit in ((2, 1), (9, 2), (11, 4), (12, 8)):
-            if length(result(frame, k), 1) == 0:
-                run.unwanted |= bit
-        arrays = allocate(clock.set_out(run, 0) + 64)
-        if arrays == 0:
-            free(words)
-            return NO_MEMORY
-        clock.set_out(run, (arrays + 63) // 64 * 64)
-        t_end = np.float64(array_at(row_of(argument(frame, _ENDS), item, size), dtype)[0])
-        status = clock.run_forward(run, t_end, True)
-        if run.no_memory:
-            status = NO_MEMORY
-        free(arrays)
-        free(words)
-        return status
+        note_unwanted(run, frame)
 
-    return shared_out(arguments, results, work)
+    @compiled
+    def set_out(run, frame, place):
+        return clock.set_out(run, place)
+
+    @compiled
+    def go(run, frame, item):
+        t_end = np.float64(array_at(row_of(argument(frame, _ENDS), item, sizes[_ENDS]), dtype)[0])
+        status = clock.run_forward(run, t_end, True)
+        return NO_MEMORY if run.no_memory else status
+
+    work = in_a_block(CLOCK, clock_block, dtype, fill, set_out, go)
+    return shared_out(expected(*buffers), expected(*results), work)
 
 
 _OF_ARRIVALS, _INFO = BACK.span("at", "spare"), BACK.place("info")
@@ -118,24 +104,13 @@ def backward(dtype):
     `forward`. Results: the cotangents of weights and of delays, summed over some samples each, then those of input
     times and numbers, for each sample.
     """
-    arguments = expected(
-        *_expected(dtype), (np.int32, 2), (np.int32, 2), (np.int32, 2), (np.int32, 2), (np.int32, 2), (np.int32, 2),
-        (dtype, 2), (dtype, 4),
-    )  # fmt: skip
-    results = expected((dtype, 2), (dtype, 2), (dtype, 2), (dtype, 3))
-    size = np.dtype(dtype).itemsize
-    sizes = (size, 4, 4, 4, size, size, size, 4, size, size, 4, 4, 4, 4, 4, 4, size, size)
-    block_size = 8 * BACK.size
+    (first, first_sizes), (second, second_sizes) = given(dtype), trace(dtype)
+    sizes, size = (*first_sizes, *second_sizes), np.dtype(dtype).itemsize
     places = _places(BACK, (*_GIVEN, "ends", *_TRACE, "ct_times", "ct_states"))
     by_weights, by_delays, by_arrivals, by_given = _places(BACK, ("by_weights", "by_delays", "by_arrivals", "by_given"))
 
     @compiled
-    def work(frame, item):
-        words = allocate(block_size)
-        if words == 0:
-            return NO_MEMORY
-        run = back_block(words, dtype)
-        samples, chunks = length(result(frame, 2), 0), length(result(frame, 0), 0)
+    def fill(run, frame, item):
         synapses = length(argument(frame, 4), 1)
         run.n, run.capacity = length(argument(frame, 7), 1), length(argument(frame, 10), 1)
         run.n_arrivals, run.n_queries = length(argument(frame, 0), 1), length(argument(frame, 8), 1)
@@ -145,16 +120,19 @@ def backward(dtype):
         run.words[by_delays] = row_of(result(frame, 1), item, size)
         for k in range(synapses):
             run.by_weights[0][k], run.by_delays[k] = 0, 0
-        status = 0
-        for sample in range(item * samples // chunks, (item + 1) * samples // chunks):
-            for k in range(18):
-                run.words[places[k]] = row_of(argument(frame, k), sample, sizes[k])
-            run.words[by_arrivals] = row_of(result(frame, 2), sample, size)
-            run.words[by_given] = row_of(result(frame, 3), sample, size)
-            status = _sweep(run)
-            if status != 0:
-                break
-        free(words)
-        return status
 
-    return shared_out(arguments, results, work)
+    @compiled
+    def set_out(run, frame, place):
+        # How much memory a run takes is known once its log is unfolded: see `_sweep`.
+        return place
+
+    @compiled
+    def put(run, frame, sample):
+        for k in range(18):
+            run.words[places[k]] = row_of(argument(frame, k), sample, sizes[k])
+        run.words[by_arrivals] = row_of(result(frame, 2), sample, size)
+        run.words[by_given] = row_of(result(frame, 3), sample, size)
+
+    work = in_a_block(BACK, back_block, dtype, fill, set_out, over_samples(2, put, _sweep))
+    results = expected((dtype, 2), (dtype, 2), (dtype, 2), (dtype, 3))
+    return shared_out(expected(*first, *second), results, work)

@@ -51,7 +51,7 @@ class SystemInputs(eqx.Module):
     """The numbers of a run, each with a leading axis that is the batch, or of length 1 where all share it.
 
     - `rates`, `levels`: those of `SystemRules`. What rates receive takes most of the time of the way back, so that it
-        is computed where somebody wants it.
+        is computed only if it is wanted.
     - all others: as in `NativeInputs`.
     """
 

@@ -1,4 +1,4 @@
-"""The spikes of linear systems on one clock: who reaches the threshold in a stretch, when, and what becomes of it.
+"""The spikes of linear systems on one clock: which neurons reach the threshold in a stretch, when, and what follows.
 
 The rules are those of `spiking.py`; neurons have more channels. The states in `x` stay those at the start of the
 stretch while its spikes are looked for, and those in `new_x` are all at its end. A neuron that has spiked meanwhile is
@@ -67,7 +67,7 @@ def emit(run, j, t, slope, kind):
     if height_at(run, y) >= 0:
         # It would spike at once and forever, unless it falls.
         if slope_at(run, y) >= 0:
-            # In a layer the others do not hear of it.
+            # In a layer this does not affect the others.
             run.offset[j] = -NEVER
             run.statuses[j] = RESET_HIGH
             run.stopped[j] = t

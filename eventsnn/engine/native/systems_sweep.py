@@ -1,8 +1,7 @@
 """All linear systems on one clock together: loops over one channel of all neurons that vectorise.
 
-Neurons in a row with the same matrix and the same condition, but for its constant, form a group. What a group needs to
-know of a stretch is computed once. A loop takes two or three arrays, which LLVM vectorises; entries that are 0 are
-skipped.
+Neurons in a row with the same matrix and the same condition, but for its constant, form a group. Their coefficients
+for a stretch are computed once. A loop takes two or three arrays, which LLVM vectorises; it skips entries that are 0.
 """
 
 from eventsnn.engine.native.compiled import compiled, fast
@@ -117,7 +116,7 @@ def find_groups(run):
 
 @compiled
 def set_coefficients(run, dt):
-    """What every group needs to know of a stretch of `dt`."""
+    """What is computed once for each group and a stretch of `dt`."""
     groups, coefs = run.groups, run.coefs
     for g in range(run.n_groups):
         load(run, groups[g], False)
@@ -187,7 +186,10 @@ def set_heights(run, out, x):
 
 @compiled
 def find_reaching(run, dt):
-    """Move all neurons through a stretch of `dt` to `new_x`, and list who may reach the threshold; gives how many."""
+    """Move all neurons through a stretch of `dt` to `new_x`, and list those that may reach the threshold.
+
+    Gives how many these are.
+    """
     coefs, groups, listed = run.coefs, run.groups, run.listed
     x, new_x, velocity = run.x, run.new_x, run.velocity
     offset, over, above = run.offset, run.over, run.above

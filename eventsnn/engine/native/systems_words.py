@@ -91,7 +91,8 @@ SYSTEMS_BACK = Layout(
         # Of each spike.
         received=np.float64,
         # For `systems_rates`: states after the last events in turn, and those of neurons that are apart; states that
-        # are kept, with who rests, when and where in the log; who is apart, since when; series, and sensitivities.
+        # are kept, with the neurons that rest, when and where in the log; neurons that are apart, since when; series,
+        # and sensitivities.
         x=Rows(np.float64, "n"), new_x=Rows(np.float64, "n"), apart_x=Rows(np.float64, "n"), past=Rows(np.float64, "n"),
         kept=Rows(np.float64, "n"), kept_rest=Rows(np.uint8, "n"), kept_t=np.float64, kept_entries=np.int64,
         out=np.int64, out_at=np.int64, out_t=np.float64, out_rest=np.uint8, psi=np.float64, by_state=np.float64,

@@ -12,7 +12,7 @@ CELL, FOUND_COLUMNS, ADJOINT = 16, 8, 8
 WINDOWS = Layout(
     "Windows",
     # There are `ring` + 1 buckets, a power of 2, of which a window has 2**parts. `free_chunk`, `buckets` and `sorted`
-    # are the addresses of memory that grows: chunks that nobody uses, buckets, and the arrivals of a window. So are
+    # are the addresses of memory that grows: free chunks, buckets, and the arrivals of a window. So are
     # those of `windows_rates`: states at the start of every `stride` windows, and of every one from a number on; the
     # spike after each; and another block. From the synapse `first_change` on, weights change drives.
     whole="""

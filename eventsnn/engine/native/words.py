@@ -6,7 +6,8 @@ from eventsnn.engine.native.block import STATE, Layout, Rows
 
 CLOCK = Layout(
     "Clock",
-    # `unwanted`: which results nobody asked for: slopes 1, `times` and `currents` 2, `free_currents` 4, the log 8.
+    # `unwanted`: the sum of the results that were not asked for: slopes 1, `times` and `currents` 2, `free_currents` 4,
+    # the log 8.
     # From the row `first_change` on, weights change drives.
     whole="""
         n capacity n_arrivals n_queries channels recurrent stop_after unwanted first_change
